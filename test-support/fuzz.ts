@@ -46,6 +46,41 @@ export const surfaceOf = <Id extends string, Groups extends HttpApiGroup.Constra
   }
 }
 
+const subscription = "/__ds/subscriptions/{id}"
+
+/** Lists the routes of streams and subscriptions, which no API describes. */
+export const streamRoutes = [
+  ...["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"].map((method) => ({ method, path: "/streams/{path}" })),
+  ...["GET", "PUT", "DELETE"].map((method) => ({ method, path: `/streams${subscription}` })),
+  ...["streams", "callback", "claim", "ack", "release"].map((last) => ({
+    method: "POST",
+    path: `/streams${subscription}/${last}`
+  })),
+  { method: "DELETE", path: `/streams${subscription}/streams/{path}` }
+]
+
+/** Names what these routes read. */
+export const streamNames = [
+  "offset",
+  "live",
+  "cursor",
+  "type",
+  "pattern",
+  "streams",
+  "webhook",
+  "url",
+  "description",
+  "lease_ttl_ms",
+  "worker",
+  "wake_id",
+  "generation",
+  "acks",
+  "path",
+  "token",
+  "done",
+  "wake_stream"
+]
+
 const token = `${btoa(`{"alg":"ES256","typ":"dpop+jwt","kid":"x"}`)}.${btoa(`{"jti":"x","iat":1}`)}.AAAA`.replaceAll(
   "=",
   ""

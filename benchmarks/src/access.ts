@@ -35,13 +35,11 @@ import {
   sign,
   verify as verifySignature
 } from "node:crypto"
-import { mkdtempSync, rmSync } from "node:fs"
 import * as Http from "node:http"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { makeGetSession } from "./betterAuth.ts"
-import { rates, report, type Row } from "./measure.ts"
+import { rates, type Row, type Section } from "./measure.ts"
 import * as Revocations from "./revocations.ts"
 
 const layerCrypto = Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer)
@@ -61,7 +59,8 @@ const issue = SessionCredentialService.SessionCredentialService.use((sessions) =
 
 const rate = (measured: ReadonlyMap<string, number>, name: string): number => measured.get(name) ?? Number.NaN
 
-const verifyRows = async (filename: string): Promise<ReadonlyArray<Row>> => {
+const verifyRows = async (directory: string): Promise<ReadonlyArray<Row>> => {
+  const filename = join(directory, "verify.db")
   const runtime = ManagedRuntime.make(layerServices(filename))
   const { token } = await runtime.runPromise(issue)
   const text = Redacted.value(token)
@@ -158,40 +157,40 @@ const verifyRows = async (filename: string): Promise<ReadonlyArray<Row>> => {
       ours: seen,
       against: "SHA-256 one-shot and a Map",
       theirs: rate(measured, "SHA-256 and a Map"),
-      atLeast: 0.4
+      asked: 0.5
     },
     {
       path: "verify, token seen before",
       ours: seen,
       against: "better-auth getSession",
       theirs: rate(measured, "better-auth getSession"),
-      atLeast: 100
+      asked: 100
     },
     {
       path: "verify, token seen before",
       ours: seen,
       against: "iron-session unseal",
       theirs: rate(measured, "iron-session unseal"),
-      atLeast: null
+      asked: null
     },
     {
       path: "verify, first sight",
       ours: first,
       against: "better-auth getSession",
       theirs: rate(measured, "better-auth getSession"),
-      atLeast: 5
+      asked: 5
     },
     {
       path: "verify, first sight",
       ours: first,
       against: "jose jwtVerify HS256, no store",
       theirs: rate(measured, "jose jwtVerify HS256"),
-      atLeast: null
+      asked: null
     }
   ]
 }
 
-const redeemRow = async (directory: string): Promise<Row> => {
+const redeemRows = async (directory: string): Promise<ReadonlyArray<Row>> => {
   const runtime = ManagedRuntime.make(layerServices(join(directory, "redeem.db")))
   const batch = 300
   const rounds = 7
@@ -261,13 +260,13 @@ const redeemRow = async (directory: string): Promise<Row> => {
   ], rounds)
   await runtime.dispose()
   raw.close()
-  return {
+  return [{
     path: "redeem, durable",
     ours: rate(measured, "ours"),
     against: "the raw writes in one transaction",
     theirs: rate(measured, "raw"),
-    atLeast: 0.6
-  }
+    asked: 0.6
+  }]
 }
 
 /** Sends requests over a few kept-alive connections, as a proxy does. */
@@ -289,7 +288,7 @@ const requests = (url: string, headers: Record<string, string>, count: number, c
   }
 }
 
-const httpRow = async (directory: string): Promise<Row> => {
+const httpRows = async (directory: string): Promise<ReadonlyArray<Row>> => {
   const runtime = ManagedRuntime.make(
     HttpRouter.serve(
       Layer.merge(
@@ -316,13 +315,13 @@ const httpRow = async (directory: string): Promise<Row> => {
     { name: "open", operations: count, run: requests(`${url}/open`, headers, count, 16) }
   ], 9)
   await runtime.dispose()
-  return {
+  return [{
     path: "authenticated HTTP request",
     ours: rate(measured, "guarded"),
     against: "the same server, unguarded route",
     theirs: rate(measured, "open"),
-    atLeast: 0.8
-  }
+    asked: 0.9
+  }]
 }
 
 const dpopRows = async (): Promise<ReadonlyArray<Row>> => {
@@ -407,14 +406,14 @@ const dpopRows = async (): Promise<ReadonlyArray<Row>> => {
       ours: rate(measured, "ours"),
       against: "bare node:crypto ES256",
       theirs: rate(measured, "bare"),
-      atLeast: 0.7
+      asked: 0.7
     },
     {
       path: "DPoP proof, whole check",
       ours: rate(measured, "ours"),
       against: "jose jwtVerify, signature alone",
       theirs: rate(measured, "jose"),
-      atLeast: null
+      asked: null
     }
   ]
 }
@@ -471,23 +470,16 @@ const growthRows = async (directory: string): Promise<ReadonlyArray<Row>> => {
     ours: rate(measured, "million"),
     against: "verify by the row, 10 sessions",
     theirs: rate(measured, "ten"),
-    atLeast: 0.8
+    asked: 0.8
   }]
 }
 
-/** Measures and prints the rows of access. */
-export const run = async (): Promise<void> => {
-  const directory = mkdtempSync(join(tmpdir(), "sallyport-bench-"))
-  try {
-    report("Access", [
-      ...await verifyRows(join(directory, "verify.db")),
-      await httpRow(directory),
-      await redeemRow(directory),
-      ...await dpopRows(),
-      ...await growthRows(directory)
-    ])
-    await Revocations.run(directory)
-  } finally {
-    rmSync(directory, { recursive: true, force: true })
-  }
-}
+/** The rows of access. */
+export const sections: ReadonlyArray<Section> = [
+  { name: "verify", measure: verifyRows },
+  { name: "authenticated HTTP request", measure: httpRows },
+  { name: "redeem", measure: redeemRows },
+  { name: "DPoP", measure: dpopRows },
+  { name: "growth of sessions", measure: growthRows },
+  { name: "revocation", measure: Revocations.rows }
+]

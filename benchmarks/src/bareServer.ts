@@ -32,7 +32,8 @@ const perform = async (command: Command): Promise<unknown> => {
   }
   collect()
   collect()
-  return { heap: process.memoryUsage().heapUsed, resident: process.memoryUsage().rss }
+  const { system, user } = process.cpuUsage()
+  return { cpuMicros: system + user, heap: process.memoryUsage().heapUsed, resident: process.memoryUsage().rss }
 }
 
 server.listen(0, "127.0.0.1", () => {

@@ -23,7 +23,7 @@ const layerDistant = Layer.effect(
 ).pipe(Layer.provide(Layer.provide(DurableStreams.layer, DurableStreamRepository.layerMemory)))
 
 /** Measures messages that are handed over at once against one round trip for each. */
-export const run = async (): Promise<ReadonlyArray<Row>> => {
+export const rows = async (): Promise<ReadonlyArray<Row>> => {
   const runtime = ManagedRuntime.make(layerDistant)
   const store = await runtime.runPromise(Mcp.make({ owner: { subject: "bench" }, session: "bench" }))
   const message = (progress: number) => ({
@@ -56,6 +56,6 @@ export const run = async (): Promise<ReadonlyArray<Row>> => {
     ours: measured.get("at once") ?? Number.NaN,
     against: "a round trip each",
     theirs: measured.get("one after the other") ?? Number.NaN,
-    atLeast: 5
+    asked: 5
   }]
 }

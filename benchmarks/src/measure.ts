@@ -34,38 +34,58 @@ export const median = (values: ReadonlyArray<number>): number => {
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
 }
 
-/** Describes a row of the report: a path, our rate, and the rate that it is compared with. */
+/** Describes a row of the report: a path, what ours needs or does, and what it is compared with. */
 export interface Row {
   readonly path: string
   readonly ours: number
   readonly against: string
   readonly theirs: number
-  /** The least ratio that the design asks for; null if it asks for none. */
-  readonly atLeast: number | null
+  /** What is counted: operations a second, of which more is better, or something of which less is better. */
+  readonly unit?: "ms" | "KiB" | undefined
+  /** The ratio that the design asks for, at least of a rate and at most of anything else; null if it asks for none. */
+  readonly asked: number | null
 }
 
-const format = (value: number): string =>
-  value >= 1e6
+/** Describes rows that are measured together. */
+export interface Section {
+  /** What the paths of its rows have in common; `--only` chooses by it. */
+  readonly name: string
+  /** Measures, with a directory for its files. */
+  readonly measure: (directory: string) => Promise<ReadonlyArray<Row>>
+}
+
+const format = (value: number, unit: Row["unit"]): string =>
+  unit !== undefined
+    ? `${value.toFixed(1)} ${unit}`
+    : value >= 1e6
     ? `${(value / 1e6).toFixed(2)} M/s`
     : value >= 1e3
     ? `${(value / 1e3).toFixed(1)} k/s`
     : `${value.toFixed(0)} /s`
 
-/** Prints rows as a table of ratios, and marks those below the asked ratio. */
-export const report = (title: string, rows: ReadonlyArray<Row>): void => {
-  const table = rows.map(({ against, atLeast, ours, path, theirs }) => {
-    const ratio = ours / theirs
+const isMet = ({ asked, ours, theirs, unit }: Row): boolean =>
+  asked === null || (unit === undefined ? ours / theirs >= asked : ours / theirs <= asked)
+
+/**
+ * Prints rows as a table of ratios, and marks those that miss the asked ratio. With `before`, rows of an earlier run, their
+ * ratios stand beside those of now.
+ */
+export const report = (title: string, rows: ReadonlyArray<Row>, before: ReadonlyArray<Row> | undefined): void => {
+  const table = rows.map((row) => {
+    const earlier = before?.find(({ against, path }) => path === row.path && against === row.against)
     return [
-      path,
-      format(ours),
-      against,
-      format(theirs),
-      `${ratio.toFixed(2)} ×`,
-      atLeast === null ? "" : `≥ ${atLeast} ×`,
-      atLeast === null ? "" : ratio >= atLeast ? "met" : "MISSED"
+      row.path,
+      format(row.ours, row.unit),
+      row.against,
+      format(row.theirs, row.unit),
+      `${(row.ours / row.theirs).toFixed(2)} ×`,
+      ...(before === undefined ? [] : [earlier === undefined ? "" : `${(earlier.ours / earlier.theirs).toFixed(2)} ×`]),
+      row.asked === null ? "" : `${row.unit === undefined ? "≥" : "≤"} ${row.asked} ×`,
+      row.asked === null ? "" : isMet(row) ? "met" : "MISSED"
     ]
   })
-  const head = ["path", "ours", "against", "theirs", "ratio", "asked", ""]
+  const earlier = before === undefined ? [] : ["before"]
+  const head = ["path", "ours", "against", "theirs", "ratio", ...earlier, "asked", ""]
   const widths = head.map((cell, column) => Math.max(cell.length, ...table.map((row) => row[column]?.length ?? 0)))
   const line = (cells: ReadonlyArray<string>) =>
     `  ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()}`

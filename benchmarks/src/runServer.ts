@@ -19,6 +19,7 @@ import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStre
 import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
 import * as DurableStreamsRoutes from "@sallyport/durable-streams/DurableStreamsRoutes"
 import * as SqlDurableStreamRepository from "@sallyport/durable-streams/SqlDurableStreamRepository"
+import * as NodeWriter from "@sallyport/node/NodeWriter"
 import * as RunProgram from "@sallyport/http/RunProgram"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as SqlRunEventRepository from "@sallyport/core/runs/SqlRunEventRepository"
@@ -84,7 +85,7 @@ const layer = HttpRouter.serve(routes, { disableLogger: true, disableListenLog: 
     Logs,
     Layer.succeed(AccessScope.Vocabulary, scopes)
   )),
-  Layer.provideMerge(NodeCrypto.layer),
+  Layer.provideMerge(Layer.merge(NodeCrypto.layer, NodeWriter.layer)),
   Layer.provideMerge(
     NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0, gracefulShutdownTimeout: "100 millis" })
   )

@@ -12,12 +12,10 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import * as Mcp from "./mcp.ts"
-import { rates, report, type Row } from "./measure.ts"
+import { rates, type Row, type Section } from "./measure.ts"
 import { spawnPostgres } from "./processes.ts"
 import * as Streams from "./streams.ts"
 import * as Tails from "./tails.ts"
@@ -89,7 +87,7 @@ const appendSqlite = async (directory: string): Promise<ReadonlyArray<Row>> => {
     ours: rate(measured, "ours"),
     against: "raw batches of 50",
     theirs: rate(measured, "raw"),
-    atLeast: 0.5
+    asked: 0.7
   }]
 }
 
@@ -138,7 +136,7 @@ const appendPostgres = async (): Promise<ReadonlyArray<Row>> => {
     ours: rate(measured, "ours"),
     against: "raw inserts of 50 rows",
     theirs: rate(measured, "raw"),
-    atLeast: 0.6
+    asked: 0.7
   }]
 }
 
@@ -184,7 +182,7 @@ const replay = async (directory: string): Promise<ReadonlyArray<Row>> => {
     ours: rate(measured, "ours"),
     against: "raw pages of 256 rows",
     theirs: rate(measured, "raw"),
-    atLeast: 0.5
+    asked: 0.6
   }]
 }
 
@@ -194,10 +192,10 @@ const grow = (total: number) =>
     const sql = yield* SqlClient.SqlClient
     yield* sql.unsafe(
       `INSERT INTO sallyport_runs (run_id, thread_id, owner_key, owner_subject, idempotency_key, request_digest, status,
-        epoch, started_at_millis, completed_at_millis, last_seq, end_seq, event_count, byte_count, metadata, open_questions)
+        epoch, started_at_millis, completed_at_millis, end_seq, event_count, byte_count, metadata, open_questions)
       WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < ${total})
       SELECT 'filler ' || value, 'thread ' || (value % 1000), 'filler', 'filler', value, '', 'succeeded', 1,
-        1800000000000 + value, 1800000000000 + value, 1, 1, 0, 0, '{}', 0 FROM n`
+        1800000000000 + value, 1800000000000 + value, 1, 0, 0, '{}', 0 FROM n`
     )
   })
 
@@ -244,24 +242,17 @@ const growth = async (directory: string): Promise<ReadonlyArray<Row>> => {
     ours: rate(many, name),
     against: `${name}, few runs`,
     theirs: rate(few, name),
-    atLeast: 0.8
+    asked: 0.8
   }))
 }
 
-/** Measures and prints the rows of runs. */
-export const run = async (): Promise<void> => {
-  const directory = mkdtempSync(join(tmpdir(), "sallyport-bench-"))
-  try {
-    report("Runs", [
-      ...await appendSqlite(directory),
-      ...await appendPostgres(),
-      ...await replay(directory),
-      ...await growth(directory),
-      ...await Mcp.run()
-    ])
-    report("Appends over HTTP, one event each", await Streams.appends(directory))
-    await Tails.run(directory)
-  } finally {
-    rmSync(directory, { recursive: true, force: true })
-  }
-}
+/** The rows of runs and streams. */
+export const sections: ReadonlyArray<Section> = [
+  { name: "append, SQLite", measure: appendSqlite },
+  { name: "append, PostgreSQL", measure: appendPostgres },
+  { name: "replay, in process", measure: replay },
+  { name: "growth of runs", measure: growth },
+  { name: "MCP", measure: Mcp.rows },
+  { name: "append over HTTP", measure: Streams.appends },
+  ...Tails.sections
+]

@@ -75,43 +75,42 @@ export const rate = async (hello: Hello, writers: number, millis: number): Promi
   return appended / seconds
 }
 
-/** Measures Sallyport on SQLite and in memory against the peer's two stores, in turns. */
+/** Measures appends on SQLite and in memory against the floor and the peer's two stores, in turns. */
 export const appends = async (directory: string): Promise<ReadonlyArray<Row>> => {
   const peerDirectory = join(directory, "peer")
   mkdirSync(peerDirectory)
   const servers = {
     sqlite: await spawnServer("./runServer.ts", [join(directory, "streams.db")]),
-    memory: await spawnServer("./runServer.ts", ["memory"]),
+    floor: await spawnServer("./floorServer.ts", [join(directory, "floor.db")]),
     peerMemory: await spawnServer("./peerServer.ts", []),
+    memory: await spawnServer("./runServer.ts", ["memory"]),
     peerFiles: await spawnServer("./peerServer.ts", [peerDirectory])
   }
   const rows: Array<Row> = []
   for (const { hello } of Object.values(servers)) await rate(hello, 16, 1_500)
   for (const writers of [1, 16, 64]) {
-    const samples = {
-      sqlite: new Array<number>(),
-      memory: new Array<number>(),
-      peerMemory: new Array<number>(),
-      peerFiles: new Array<number>()
-    }
+    const samples = new Map(Object.keys(servers).map((name) => [name, new Array<number>()]))
     for (let round = 0; round < 5; round++) {
-      for (const name of ["sqlite", "peerMemory", "peerFiles", "memory"] as const) {
-        samples[name].push(await rate(servers[name].hello, writers, 1_000))
+      for (const [name, { hello }] of Object.entries(servers)) {
+        samples.get(name)?.push(await rate(hello, writers, 1_000))
       }
     }
-    const path = `${writers} writer${writers === 1 ? "" : "s"}`
-    const sqlite = median(samples.sqlite)
-    const peerMemory = median(samples.peerMemory)
+    const row = (
+      store: "SQLite" | "memory",
+      against: string,
+      theirs: keyof typeof servers,
+      asked: number | null
+    ): Row => ({
+      path: `append over HTTP, ${writers} writer${writers === 1 ? "" : "s"}, ${store}`,
+      ours: median(samples.get(store === "SQLite" ? "sqlite" : "memory") ?? []),
+      against,
+      theirs: median(samples.get(theirs) ?? []),
+      asked
+    })
     rows.push(
-      { path: `${path}, SQLite`, ours: sqlite, against: "its files", theirs: median(samples.peerFiles), atLeast: 10 },
-      { path: `${path}, SQLite`, ours: sqlite, against: "its memory", theirs: peerMemory, atLeast: 1 },
-      {
-        path: `${path}, memory`,
-        ours: median(samples.memory),
-        against: "its memory",
-        theirs: peerMemory,
-        atLeast: null
-      }
+      row("SQLite", "node:http and node:sqlite", "floor", 0.7),
+      row("SQLite", "@durable-streams/server, files", "peerFiles", null),
+      row("memory", "@durable-streams/server, memory", "peerMemory", null)
     )
   }
   for (const server of Object.values(servers)) await server.stop()

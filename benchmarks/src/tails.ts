@@ -2,18 +2,16 @@
  * How long an event takes from before its append to many readers, each on its own connection, and the cost of readers.
  */
 import { once } from "node:events"
-import { mkdirSync } from "node:fs"
 import { join } from "node:path"
+import type { Row, Section } from "./measure.ts"
 import { spawnServer } from "./processes.ts"
 import { open, openTails } from "./runReaders.ts"
 import { connect } from "./streams.ts"
 
 interface Tail {
-  readonly name: string
+  readonly readers: number
   readonly p50: number
   readonly p99: number
-  /** The bytes of the server's heap for each reader, if they can be measured. */
-  readonly heap: number | undefined
 }
 
 type Server = Awaited<ReturnType<typeof spawnServer>>
@@ -22,20 +20,16 @@ type Server = Awaited<ReturnType<typeof spawnServer>>
 const loads = [[100, 20, 200], [1_000, 100, 60]] as const
 
 /** Follows a run. The server itself appends, as a host's program does. */
-const ofRun = async ({ ask, hello }: Server, name: string): Promise<ReadonlyArray<Tail>> => {
+const ofRun = async ({ ask, hello }: Server): Promise<ReadonlyArray<Tail>> => {
   const headers = { authorization: `Bearer ${hello.token}` }
   const measured: Array<Tail> = []
   for (const [readers, everyMillis, count] of loads) {
     const runId = await ask({ start: `tail ${readers}` })
-    const before = await ask({ memory: true })
     const following = await openTails({ port: hello.port, path: `/api/runs/${runId}/events`, headers }, readers)
-    const after = await ask({ memory: true })
     for (const times of [20, count]) {
       await ask({ append: runId, count: times, everyMillis })
       const { p50, p99 } = await following.take(times * readers)
-      if (times === count) {
-        measured.push({ name: `${readers} readers, ${name}`, p50, p99, heap: (after.heap - before.heap) / readers })
-      }
+      if (times === count) measured.push({ readers, p50, p99 })
     }
     following.close()
   }
@@ -43,7 +37,7 @@ const ofRun = async ({ ask, hello }: Server, name: string): Promise<ReadonlyArra
 }
 
 /** Follows a stream of the Durable Streams protocol. Events are appended over HTTP, and that is part of the time. */
-const ofStream = async ({ hello }: Server, name: string): Promise<ReadonlyArray<Tail>> => {
+const ofStream = async ({ hello }: Server): Promise<ReadonlyArray<Tail>> => {
   const headers: Record<string, string> = hello.token === "" ? {} : { authorization: `Bearer ${hello.token}` }
   const writer = await connect(hello)
   const measured: Array<Tail> = []
@@ -59,7 +53,7 @@ const ofStream = async ({ hello }: Server, name: string): Promise<ReadonlyArray<
         await next
       }
       const { p50, p99 } = await following.take(times * readers)
-      if (times === count) measured.push({ name: `${readers} readers, ${name}`, p50, p99, heap: undefined })
+      if (times === count) measured.push({ readers, p50, p99 })
     }
     following.close()
   }
@@ -67,58 +61,88 @@ const ofStream = async ({ hello }: Server, name: string): Promise<ReadonlyArray<
   return measured
 }
 
-/** Replays a long run over SSE, and prints the best rate of a few. */
-const replay = async ({ ask, hello }: Server): Promise<void> => {
+/** Replays a long run over SSE, and takes the best rate of a few. */
+const replay = async ({ ask, hello }: Server): Promise<Row> => {
   const total = 200_000
   const runId = await ask({ fill: total, bytes: 60 })
   const headers = { authorization: `Bearer ${hello.token}`, connection: "close" }
-  const times: Array<number> = []
+  const rates: Array<number> = []
   for (let round = 0; round < 4; round++) {
     const begin = performance.now()
     const socket = await open({ port: hello.port, path: `/api/runs/${runId}/events`, headers }, () => undefined)
     await once(socket, "close")
-    times.push(total / (performance.now() - begin))
+    rates.push(total / (performance.now() - begin) * 1_000)
   }
-  console.log(`Replay over SSE: ${Math.max(...times).toFixed(0)} k events/s (asked: at least 200)\n`)
+  return { path: "replay over SSE", ours: Math.max(...rates), against: "asked", theirs: 500_000, asked: 1 }
 }
 
-const readerInProcess = async ({ ask }: Server): Promise<void> => {
+const readerInProcess = async ({ ask }: Server): Promise<Row> => {
   const runId = await ask({ start: "in process" })
   const bytes = await ask({ follow: 1_000, of: runId })
-  console.log(`Memory of a reader in process: ${(bytes / 1024).toFixed(1)} KiB (asked: at most 16)\n`)
+  return { path: "a reader in process", ours: bytes / 1024, against: "asked", theirs: 16, unit: "KiB", asked: 1 }
 }
 
-/** Measures and prints the latency of readers of our runs and streams, and of the peer's streams. */
-export const run = async (directory: string): Promise<void> => {
-  const peerDirectory = join(directory, "peer-tails")
-  mkdirSync(peerDirectory)
-  const measured: Array<Tail> = []
-  const on = async (
-    program: string,
-    args: ReadonlyArray<string>,
-    measure: (server: Server) => Promise<ReadonlyArray<Tail> | void>
-  ) => {
-    const server = await spawnServer(program, args)
-    measured.push(...await measure(server) ?? [])
-    await server.stop()
-  }
-  const database = join(directory, "tail.db")
-  await on("./runServer.ts", [database], (server) => ofRun(server, "a run on SQLite"))
-  await on("./runServer.ts", ["memory"], (server) => ofRun(server, "a run in memory"))
-  await on("./bareServer.ts", [], (server) => ofRun(server, "bare node:http, nothing stored"))
-  await on("./runServer.ts", [database], (server) => ofStream(server, "a stream on SQLite"))
-  await on("./peerServer.ts", [], (server) => ofStream(server, "its stream in memory"))
-  await on("./peerServer.ts", [peerDirectory], (server) => ofStream(server, "its stream on files"))
-  await on("./runServer.ts", [database], replay)
-  await on("./runServer.ts", ["memory"], readerInProcess)
-  console.log(
-    "From before the append to the reader, in milliseconds (asked: 100 readers p50 <= 3, 1,000 readers p99 <= 25)"
-  )
-  for (const { heap, name, p50, p99 } of measured) {
-    console.log(
-      `  ${name.padEnd(46)} p50 ${p50.toFixed(1).padStart(6)}   p99 ${p99.toFixed(1).padStart(6)}` +
-        (heap === undefined ? "" : `   ${(heap / 1024).toFixed(0).padStart(4)} KiB of heap a reader`)
-    )
-  }
-  console.log("")
+const on = async <A>(
+  program: string,
+  args: ReadonlyArray<string>,
+  measure: (server: Server) => Promise<A>
+): Promise<A> => {
+  const server = await spawnServer(program, args)
+  const measured = await measure(server)
+  await server.stop()
+  return measured
 }
+
+/** Compares latencies from before an append to its readers, with as many readers. */
+const compare = (
+  path: string,
+  ours: ReadonlyArray<Tail>,
+  against: string,
+  theirs: ReadonlyArray<Tail>,
+  asked: { readonly p50: number | null; readonly p99: number | null }
+): ReadonlyArray<Row> =>
+  ours.flatMap((tail, index) =>
+    (["p50", "p99"] as const).map((quantile): Row => ({
+      path: `${path}, ${tail.readers} readers, ${quantile}`,
+      ours: tail[quantile],
+      against,
+      theirs: theirs[index]?.[quantile] ?? Number.NaN,
+      unit: "ms",
+      asked: asked[quantile]
+    }))
+  )
+
+/** The rows of readers: the latency of our runs and streams, of the peer's streams, and what they cost. */
+export const sections: ReadonlyArray<Section> = [
+  {
+    name: "tail of a run",
+    measure: async (directory) => {
+      const bare = await on("./bareServer.ts", [], ofRun)
+      const sqlite = await on("./runServer.ts", [join(directory, "tail.db")], ofRun)
+      const memory = await on("./runServer.ts", ["memory"], ofRun)
+      const against = "bare node:http, stores nothing"
+      return [
+        ...compare("tail, SQLite", sqlite, against, bare, { p50: 1.5, p99: 1.3 }),
+        ...compare("tail, memory", memory, against, bare, { p50: null, p99: null })
+      ]
+    }
+  },
+  {
+    name: "tail of a stream",
+    measure: async (directory) => {
+      const sqlite = await on("./runServer.ts", [join(directory, "tail.db")], ofStream)
+      const memory = await on("./runServer.ts", ["memory"], ofStream)
+      const peerMemory = await on("./peerServer.ts", [], ofStream)
+      const peerFiles = await on("./peerServer.ts", [directory], ofStream)
+      return [
+        ...compare("stream, memory", memory, "@durable-streams/server, memory", peerMemory, { p50: 1, p99: 1 }),
+        ...compare("stream, SQLite", sqlite, "@durable-streams/server, files", peerFiles, { p50: null, p99: null })
+      ]
+    }
+  },
+  {
+    name: "replay over SSE",
+    measure: async (directory) => [await on("./runServer.ts", [join(directory, "replay.db")], replay)]
+  },
+  { name: "reader in process", measure: async () => [await on("./runServer.ts", ["memory"], readerInProcess)] }
+]

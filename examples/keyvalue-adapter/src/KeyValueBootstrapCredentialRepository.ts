@@ -1,5 +1,6 @@
 /** Pairing links on the log. Each operation is one decision, as its contract demands. */
 import * as Links from "@sallyport/core/access/BootstrapCredentialRepository"
+import { countLetIn } from "@sallyport/core/access/Lineage"
 import * as Sessions from "@sallyport/core/access/SessionCredentialRepository"
 import { Effect, Option } from "effect"
 import type { AccessLog, Decision, State } from "./AccessLog.ts"
@@ -39,11 +40,11 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
         if (withDigest(state, row.codeDigest) !== undefined) return { answer: "digest-exists" }
         const ofIssuer = open(links.values(), context.nowMillis).filter(({ issuedBy }) => issuedBy === row.issuedBy)
         if (row.issuedBy !== null && ofIssuer.length >= maxOpen) return { answer: "too-many-open" }
-        const letIn = Array.from(sessions.values()).filter((session) =>
-          session.parentId === row.issuedBy && Sessions.isLive(session, context.nowMillis)
-        ).length + ofIssuer.reduce((sum, { remainingUses }) =>
-          sum + remainingUses, row.remainingUses)
-        if (row.issuedBy !== null && letIn > maxLetIn) return { answer: "too-many-let-in" }
+        if (
+          row.issuedBy !== null &&
+          countLetIn({ sessions, links: links.values() }, row.issuedBy, context.nowMillis) + row.remainingUses >
+            maxLetIn
+        ) return { answer: "too-many-let-in" }
         if (links.has(row.id)) return new Error(`Pairing link ${row.id} exists already; use another id`)
         const upserted = event({ _tag: "pairingLinkUpserted", link: Links.toPairingLink(row) }, context)
         return { answer: "inserted", change: { links: [row], events: [upserted] } }

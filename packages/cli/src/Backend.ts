@@ -22,6 +22,7 @@ import * as Shutdown from "@sallyport/http/Shutdown"
 import * as TrustedProxies from "@sallyport/http/TrustedProxies"
 import * as NodeDigest from "@sallyport/node/NodeDigest"
 import * as NodeMac from "@sallyport/node/NodeMac"
+import * as NodeWriter from "@sallyport/node/NodeWriter"
 import * as NodeProofSignature from "@sallyport/node/NodeProofSignature"
 import type * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as EarlyRequests from "@sallyport/node/EarlyRequests"
@@ -199,5 +200,5 @@ export const layer = (options: Options) =>
     Layer.provideMerge(
       AuthPolicy.layer({ host: options.host, kind: options.policy, name: options.name, publicUrl: options.publicUrl })
     ),
-    Layer.provideMerge(Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer))
+    Layer.provideMerge(Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer, NodeWriter.layer))
   )

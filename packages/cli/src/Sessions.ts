@@ -221,6 +221,7 @@ const issue = Command.make(
         const { session, token, tokenExpiresAt } = yield* (yield* BootstrapCredentialService).redeem({
           credential: code,
           method: "bearer-access-token",
+          machine: true,
           device: { label }
         })
         return { token, scopes: session.scopes, expiresAt: tokenExpiresAt }
@@ -231,6 +232,7 @@ const issue = Command.make(
           payload: {
             grant_type: SessionGroup.tokenExchange,
             subject_token: code,
+            requested_token_type: SessionGroup.machineTokenType,
             subject_token_type: SessionGroup.bootstrapTokenType
           }
         })

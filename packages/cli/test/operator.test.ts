@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { exitCodes } from "@sallyport/cli/ExitCode"
 import * as Output from "@sallyport/cli/Output"
+import * as MachineToken from "@sallyport/core/access/MachineToken"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as NFS from "node:fs"
@@ -67,6 +68,7 @@ describe("sallyport, for an operator", () => {
           { SALLYPORT_TOKEN: token }
         )
         assert.strictEqual(issued.code, 0, issued.stderr)
+        assert.match(issued.stdout.trim(), new RegExp(`^${MachineToken.pattern}$`))
         const file = NPath.join(state, "reader-token")
         NFS.writeFileSync(file, issued.stdout, { mode: 0o600 })
         const refused = yield* run(["sessions", "list", "--url", server.url, "--token-file", file])

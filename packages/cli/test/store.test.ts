@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { exitCodes } from "@sallyport/cli/ExitCode"
 import * as Output from "@sallyport/cli/Output"
+import * as MachineToken from "@sallyport/core/access/MachineToken"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as OS from "node:os"
@@ -42,7 +43,8 @@ describe("sallyport on a store", () => {
         assert.deepStrictEqual(after.secrets.map(({ name }) => name), before.secrets.map(({ name }) => name))
         const issued = yield* commandLine(["sessions", "issue", "--label", "new", ...here])
         const token = issued.stdout.trim()
-        assert.strictEqual(kidOf(token), keyId)
+        assert.match(token, new RegExp(`^${MachineToken.pattern}$`))
+        assert.strictEqual(kidOf(token.slice(MachineToken.prefix.length)), keyId)
         for (const one of [old, token]) {
           assert.strictEqual((yield* Sallyport.get(server, "/api/auth/sessions", one)).status, 200)
         }

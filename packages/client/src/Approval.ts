@@ -1,9 +1,10 @@
 /**
- * Decides which clients may connect through a relay, for a session with the scope `connect:manage`.
+ * Decides which clients may connect, through a relay or as devices, for a session with the scope `connect:manage`.
  */
 import { NextPage } from "@sallyport/contract/AccessSchemas"
 import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import { SecurityMode } from "@sallyport/core/access/ConnectClient"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -37,6 +38,8 @@ export interface DecisionOptions {
   /** The code that the person saw. If the client has asked again since then, the decision fails with a `Conflict`. */
   readonly code?: string | undefined
   readonly reason?: string | undefined
+  /** What an approved device is granted: what it asks for, or less. All of that if absent. */
+  readonly scopes?: ReadonlyArray<AccessScope> | undefined
 }
 
 /**
@@ -48,6 +51,8 @@ export interface DecisionOptions {
 export class Approval extends Context.Service<Approval, {
   /** Lists the clients that have asked to connect, who asked last first, page after page. */
   readonly clients: Effect.Effect<ReadonlyArray<ConnectClientView>, ClientError>
+  /** Finds the device that waits and shows a code, which is given in any case and with any punctuation. */
+  readonly find: (code: string) => Effect.Effect<ConnectClientView, ClientError>
   /** Decides about a client, and returns it as it is then. */
   readonly decide: (decision: Decision, options: DecisionOptions) => Effect.Effect<ConnectClientView, ClientError>
   /** Returns the approval mode. */
@@ -61,7 +66,7 @@ export class Approval extends Context.Service<Approval, {
 
 const limit = Duration.seconds(30)
 const responseMode = "response-only"
-const Decided = Schema.Struct({ client: ConnectClientView })
+const OneClient = Schema.Struct({ client: ConnectClientView })
 const Mode = Schema.Struct({ mode: SecurityMode })
 const Clients = Schema.Struct({ clients: Schema.Array(ConnectClientView), next: NextPage })
 
@@ -81,13 +86,17 @@ const make = Effect.gen(function*() {
         ({ clients, next }) => [clients, next] as const
       )
     ).pipe(Effect.withSpan("Approval.clients")),
-    decide: Effect.fn("Approval.decide")(function*(decision, { client, code, reason }) {
+    find: Effect.fn("Approval.find")(function*(code) {
+      return (yield* request(api.find({ payload: { code }, responseMode }), OneClient)).client
+    }),
+    decide: Effect.fn("Approval.decide")(function*(decision, { client, code, reason, scopes }) {
       const payload = {
         client,
         ...(code === undefined ? {} : { code }),
-        ...(reason === undefined ? {} : { reason })
+        ...(reason === undefined ? {} : { reason }),
+        ...(scopes === undefined ? {} : { scopes })
       }
-      const decided = yield* request(api[decision]({ payload, responseMode }), Decided)
+      const decided = yield* request(api[decision]({ payload, responseMode }), OneClient)
       return decided.client
     }),
     mode: Effect.map(request(api.securityMode({ responseMode }), Mode), ({ mode }) => mode).pipe(

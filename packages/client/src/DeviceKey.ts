@@ -169,7 +169,7 @@ const make = Effect.fnUntraced(function*(
       const claims = {
         jti: Base64Url.encode(yield* random.randomBytes(16)),
         htm: method,
-        htu: url.replace(/[?#].*$/s, ""),
+        htu: url.replace(/[?#].*/s, ""),
         iat: Math.floor((yield* Clock.currentTimeMillis) / 1000) + clockOffsetSeconds,
         ...(accessToken === undefined ? {} : { ath: yield* hash(Redacted.value(accessToken)) }),
         ...(nonce === undefined ? {} : { nonce })

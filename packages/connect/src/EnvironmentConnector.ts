@@ -258,7 +258,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     const text = yield* Effect.gen(function*() {
       const response = yield* http.execute(
         HttpClientRequest.bodyJsonUnsafe(
-          HttpClientRequest.post(`${environment.url.replace(/\/+$/, "")}${request.path}`, {
+          HttpClientRequest.post(`${environment.url.replace(/(?<!\/)\/+$/, "")}${request.path}`, {
             headers: { accept: "application/json" }
           }),
           { request: signed }

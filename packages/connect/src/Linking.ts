@@ -46,7 +46,7 @@ export class NotLinked extends Schema.TaggedError<NotLinked>()("NotLinked", {}) 
 /** Speaks to a relay, for an account if there is a token of it. */
 const clientOf = (relayUrl: string, token?: Redacted.Redacted) =>
   HttpApiClient.make(RelayApi, {
-    baseUrl: relayUrl.replace(/\/+$/, ""),
+    baseUrl: relayUrl.replace(/(?<!\/)\/+$/, ""),
     transformClient: (client) =>
       bounded(token === undefined ? client : HttpClient.mapRequest(client, HttpClientRequest.bearerToken(token)))
   })
@@ -71,11 +71,14 @@ export const exchangeCode = Effect.fnUntraced(function*(options: {
     options.relayUrl,
     Effect.gen(function*() {
       const response = yield* http.execute(
-        HttpClientRequest.bodyUrlParams(HttpClientRequest.post(`${options.relayUrl.replace(/\/+$/, "")}/oauth/token`), {
-          grant_type: tokenExchange,
-          subject_token: Redacted.value(options.code),
-          subject_token_type: bootstrapTokenType
-        })
+        HttpClientRequest.bodyUrlParams(
+          HttpClientRequest.post(`${options.relayUrl.replace(/(?<!\/)\/+$/, "")}/oauth/token`),
+          {
+            grant_type: tokenExchange,
+            subject_token: Redacted.value(options.code),
+            subject_token_type: bootstrapTokenType
+          }
+        )
       )
       const decoded = <A>(codec: Schema.Codec<A, unknown>) =>
         Effect.option(Effect.flatMap(response.json, Schema.decodeUnknownEffect(codec)))

@@ -77,6 +77,15 @@ export const bootstrapTokenType = "urn:sallyport:token-type:bootstrap-credential
 export const accessTokenType = "urn:ietf:params:oauth:token-type:access_token" as const
 
 /**
+ * Names the `requested_token_type` of a token for a machine (RFC 8693 section 2.1): one of the form of
+ * `@sallyport/core/access/MachineToken`, unless the server refreshes its tokens.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const machineTokenType = "urn:sallyport:token-type:machine-token"
+
+/**
  * Answers whether the caller is signed in, and which ways to sign in there are.
  *
  * @category models
@@ -207,6 +216,7 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
       grant_type: Schema.optionalKey(Schema.String),
       subject_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
       subject_token_type: Schema.optionalKey(Schema.String),
+      requested_token_type: Schema.optionalKey(Schema.String),
       refresh_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
       attempt_key: Schema.optionalKey(AttemptKey),
       /** Those of the grants of clients and devices, which a server takes if its host says so. */

@@ -87,7 +87,9 @@ export const typedLine = (max = 128): typeof Schema.Trim => Schema.Trim.check(li
 export const toLine = (text: string, max = 256): string | null => {
   const cut = text.slice(0, 2 * max).replaceAll(/[\s\u2800]+/gu, " ").replaceAll(everyInLine, "\uFFFD").trim()
   // A joiner at the cut joins nothing any more.
-  const line = cut.length <= max ? cut : [...cut].slice(0, max).join("").replace(/[\s\u200C\u200D]+$/, "")
+  const line = cut.length <= max
+    ? cut
+    : [...cut].slice(0, max).join("").replace(/(?<![\s\u200C\u200D])[\s\u200C\u200D]+$/, "")
   return visible.test(line) ? line : null
 }
 

@@ -15,12 +15,13 @@ import * as ByteSize from "effect/ByteSize"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Headers from "effect/http/Headers"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { formatOffset, parseOffset, type StreamInfo } from "./DurableStream.ts"
+import { formatOffset, isJson, parseOffset, type StreamInfo } from "./DurableStream.ts"
 import type { ProducerPoint } from "./DurableStreamRepository.ts"
 import { type CreateOptions, DurableStreams, DurableStreamsError } from "./DurableStreams.ts"
 import * as Live from "./internal/live.ts"
@@ -69,6 +70,11 @@ export interface CommonOptions {
 export interface Options extends CommonOptions, Live.Options {
   /** The largest body of a request. Default 8 MiB. */
   readonly maxBodySize?: ByteSize.ByteSize | undefined
+  /**
+   * The largest body of JSON, if that is less. Default 256 KiB: the worst of that size is parsed in a few milliseconds, for
+   * which all other requests wait.
+   */
+  readonly maxJsonSize?: ByteSize.ByteSize | undefined
 }
 
 const fail = (field: string, expected: string) =>
@@ -196,6 +202,10 @@ export const layer = (options?: Options): Layer.Layer<
   const prefix = options?.prefix ?? "/streams"
   const ownerOf = options?.owner ?? Request.ownerOfSubject
   const maxBodySize = options?.maxBodySize ?? ByteSize.mebibytes(8)
+  const maxJsonSize = ByteSize.min(maxBodySize, options?.maxJsonSize ?? Authentication.defaultMaxBodySize)
+  // A fork that names no content type has that of its source.
+  const maxSizeOf = ({ "content-type": type, "stream-forked-from": source }: Headers.Headers) =>
+    (type === undefined ? source !== undefined : isJson(type)) ? maxJsonSize : maxBodySize
 
   const name = Effect.gen(function*() {
     const session = yield* CurrentSession
@@ -243,7 +253,7 @@ export const layer = (options?: Options): Layer.Layer<
       const { owner, path } = yield* name
       const lifetime = yield* lifetimeOf(headers)
       const fork = yield* forkOf(headers, prefix)
-      const data = yield* Request.bodyOf(request, maxBodySize)
+      const data = yield* Request.bodyOf(request, maxSizeOf(headers))
       const { created, stream } = yield* streams.create({
         owner,
         path,
@@ -270,7 +280,7 @@ export const layer = (options?: Options): Layer.Layer<
       const { headers } = request
       const { owner, path } = yield* name
       const producer = yield* producerOf(headers)
-      const data = yield* Request.bodyOf(request, maxBodySize)
+      const data = yield* Request.bodyOf(request, maxSizeOf(headers))
       const appended = yield* streams.append({
         owner,
         path,

@@ -143,6 +143,32 @@ describe("streams over HTTP", () => {
       assert.strictEqual(read.text, `[1.0,\n 12345678901234567890,{"b":1,"a":"\\u0000"}]`)
     }))
 
+  it.live("HTTP-04: refuse JSON of more than 256 KiB, whatever it is of, and take as much of any other content", () =>
+    Effect.gen(function*() {
+      const server = yield* start({})
+      const authorization = bearer(yield* server.token("someone"))
+      const send = (method: string, path: string, headers: Record<string, string>, body: string) =>
+        Effect.map(
+          request(`${server.url}/streams/${path}`, {
+            method,
+            headers: { ...authorization, ...headers },
+            // A text would be sent as `text/plain`.
+            body: new TextEncoder().encode(body)
+          }),
+          ({ status }) => status
+        )
+      const large = `[${"[],".repeat(90_000)}[]]`
+      for (const json of ["application/json", "Application/JSON; charset=utf-8"]) {
+        assert.strictEqual(yield* send("PUT", "j", { "content-type": json }, large), 413)
+      }
+      assert.strictEqual(yield* send("PUT", "j", { "content-type": "application/json" }, "[1]"), 201)
+      assert.strictEqual(yield* send("POST", "j", { "content-type": "application/json" }, large), 413)
+      assert.strictEqual(yield* send("POST", "j", { "content-type": "text/plain" }, large), 409)
+      assert.strictEqual(yield* send("PUT", "fork", { "stream-forked-from": "/streams/j" }, large), 413)
+      assert.strictEqual(yield* send("PUT", "t", { "content-type": "text/plain" }, large), 201)
+      assert.strictEqual(yield* send("PUT", "b", {}, large), 201)
+    }))
+
   it.live("refuse bodies that are too large, whether they say so or not, and store nothing", () =>
     Effect.gen(function*() {
       const server = yield* start({ maxBodySize: ByteSize.bytes(1000) })

@@ -1,40 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { fuzz } from "../../../test-support/fuzz.ts"
+import { fuzz, streamNames, streamRoutes } from "../../../test-support/fuzz.ts"
 import { persistences, start } from "./support.ts"
-
-const subscription = "/__ds/subscriptions/{id}"
-
-const routes = [
-  ...["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"].map((method) => ({ method, path: "/streams/{path}" })),
-  ...["GET", "PUT", "DELETE"].map((method) => ({ method, path: `/streams${subscription}` })),
-  ...["streams", "callback", "claim", "ack", "release"].map((last) => ({
-    method: "POST",
-    path: `/streams${subscription}/${last}`
-  })),
-  { method: "DELETE", path: `/streams${subscription}/streams/{path}` }
-]
-
-const names = [
-  "offset",
-  "live",
-  "cursor",
-  "type",
-  "pattern",
-  "streams",
-  "webhook",
-  "url",
-  "description",
-  "lease_ttl_ms",
-  "worker",
-  "wake_id",
-  "generation",
-  "acks",
-  "path",
-  "token",
-  "done",
-  "wake_stream"
-]
 
 describe.each(persistences)("requests of any bytes ($name)", ({ layer }) => {
   it.live(
@@ -52,7 +19,7 @@ describe.each(persistences)("requests of any bytes ($name)", ({ layer }) => {
         assert.deepStrictEqual(created, [201, 400, 400, 400])
         yield* fuzz({
           port: Number(new URL(server.url).port),
-          surface: { routes, names },
+          surface: { routes: streamRoutes, names: streamNames },
           credentials: Effect.succeed([authorization]),
           runs: 600
         })

@@ -74,7 +74,7 @@ export const whenStopped =
 /** Returns the one form of an address: IPv4 is not written as IPv6, and without a zone. */
 const canonical = (text: string): string => {
   if (!text.includes(":")) return text
-  const parsed = NetAddress.ipFromString(text.replace(/%.*$/, ""))
+  const parsed = NetAddress.ipFromString(text.replace(/%.*/s, ""))
   return Result.isSuccess(parsed) ? NetAddress.formatIp(NetAddress.toCanonical(parsed.success)) : text
 }
 

@@ -5,6 +5,7 @@ import type { TooManyRequests } from "@sallyport/contract/WireError"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import type { Session } from "@sallyport/core/access/Session"
 import type { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
+import * as Writer from "@sallyport/core/Writer"
 import * as WireFailure from "@sallyport/contract/WireFailure"
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
@@ -197,8 +198,8 @@ const writePage = <A extends object>(toWire: (event: A) => WireEvent) => (page: 
  * @category responses
  * @since 0.1.0
  */
-export const respondWith = <A extends object>(
-  events: Stream.Stream<A, Failure>,
+export const respondPushed = <A extends object>(
+  events: Writer.Push<Arr.NonEmptyReadonlyArray<A>, Failure>,
   toWire: (event: A) => WireEvent,
   options: Options
 ): HttpServerResponse.HttpServerResponse =>
@@ -206,6 +207,7 @@ export const respondWith = <A extends object>(
     LiveStream.make({
       ...options,
       events,
+      writer: LiveStream.responseWriter,
       opening: Option.some(encoder.encode(opening + (options.first === undefined ? "" : renderSse(options.first)))),
       heartbeat,
       page: writePage(toWire),
@@ -218,6 +220,18 @@ export const respondWith = <A extends object>(
       headers: { "cache-control": "no-cache, no-transform", "x-accel-buffering": "no" }
     }
   )
+
+/**
+ * Answers with the events of a stream; see {@link respondPushed}.
+ *
+ * @category responses
+ * @since 0.1.0
+ */
+export const respondWith = <A extends object>(
+  events: Stream.Stream<A, Failure>,
+  toWire: (event: A) => WireEvent,
+  options: Options
+): HttpServerResponse.HttpServerResponse => respondPushed(Writer.fromStream(events), toWire, options)
 
 /**
  * Answers with events as they are; see {@link respondWith}.
@@ -295,7 +309,7 @@ export const respondWebSocket = (
         close = closeCodes.unavailable
       }))
     const messages = LiveStream.make<WireEvent, Failure, Arr.NonEmptyReadonlyArray<string>>({
-      events: telling,
+      events: Writer.fromStream(telling),
       until,
       heartbeatInterval: options.heartbeatInterval,
       opening: Option.none(),

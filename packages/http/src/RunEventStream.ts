@@ -5,6 +5,9 @@ import { endTold, type RunStreamFailure } from "@sallyport/contract/RunGroup"
 import { RunView } from "@sallyport/contract/RunGroup"
 import { eventId, type RunEventEncoded } from "@sallyport/core/runs/Run"
 import type { Followed, RunEventLogError } from "@sallyport/core/runs/RunEventLog"
+import type * as Writer from "@sallyport/core/Writer"
+import type * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -60,9 +63,10 @@ const toWire = (event: RunEventEncoded): EventStream.WireEvent => ({
  * @since 0.1.0
  */
 export const respond = (
-  events: Stream.Stream<RunEventEncoded, RunEventLogError>,
+  events: Writer.Push<Arr.NonEmptyReadonlyArray<RunEventEncoded>, RunEventLogError>,
   options: EventStream.Options
-): HttpServerResponse.HttpServerResponse => EventStream.respondWith(Stream.mapError(events, failureOf), toWire, options)
+): HttpServerResponse.HttpServerResponse =>
+  EventStream.respondPushed((writer) => Effect.mapError(events(writer), failureOf), toWire, options)
 
 const encodeRun = Schema.encodeSync(Schema.fromJsonString(RunView))
 

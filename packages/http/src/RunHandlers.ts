@@ -155,11 +155,12 @@ export const layer = HttpApiBuilder.group(
           const reader = { ...named, after: asked === latest ? String(run.lastSeq) : asked }
           if (isEnded(run.status) && reader.after === endTold) return HttpServerResponse.empty({ status: 204 })
           yield* admit(session)
-          const events = yield* log.eventsEncoded(reader)
           if (isEnded(run.status) && reader.after === String(run.lastSeq)) {
             // At the end of an ended run: unless its log lacks the terminal event, there is nothing to say, ever.
-            if (Option.isNone(yield* Stream.runHead(events))) return HttpServerResponse.empty({ status: 204 })
+            const next = yield* Stream.runHead(yield* log.eventsEncoded(reader))
+            if (Option.isNone(next)) return HttpServerResponse.empty({ status: 204 })
           }
+          const events = yield* log.eventsPushed(reader)
           return RunEventStream.respond(events, {
             until: endOf(session),
             heartbeatInterval,

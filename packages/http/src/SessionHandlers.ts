@@ -9,6 +9,7 @@ import {
   bootstrapTokenType,
   codeGrant,
   deviceCodeGrant,
+  machineTokenType,
   refreshGrant,
   tokenExchange
 } from "@sallyport/contract/SessionGroup"
@@ -410,11 +411,18 @@ export const layer = HttpApiBuilder.group(
             message: `A subject_token is needed, with the subject_token_type ${bootstrapTokenType}`
           })
         }
+        const requested = payload.requested_token_type || accessTokenType
+        if (requested !== accessTokenType && requested !== machineTokenType) {
+          return yield* Wire.oauthInvalidRequest({
+            message: `The requested_token_type must be ${accessTokenType} or ${machineTokenType}`
+          })
+        }
         const proof = yield* proofOfKey
         const method = proof === undefined ? "bearer-access-token" : "dpop-access-token"
         yield* offersMethod(method, Wire.oauthInvalidRequest)
         const issued = yield* signIn({
           credential: payload.subject_token,
+          machine: requested === machineTokenType,
           scopes,
           method,
           proof,
@@ -464,8 +472,8 @@ export const layer = HttpApiBuilder.group(
           }, (reason) => Effect.die(reason))
         )
         // Under a prefix, if the server is mounted there.
-        const path = yield* Address.target
-        const page = base + path.replace(/\/oauth\/device_authorization\/?(?:\?.*)?$/, "/connections")
+        const path = (yield* Address.target).replace(/\?.*/s, "")
+        const page = base + path.replace(/\/oauth\/device_authorization\/?$/, "/device")
         return {
           device_code: given.deviceCode,
           user_code: given.userCode,

@@ -55,6 +55,9 @@ const canonical = (network: IpNetwork.IpNetwork): IpNetwork.IpNetwork => {
     : network
 }
 
+/** Bounds what is repeated for all addresses: a stranger may send thousands of them, and a host of thousands of characters. */
+const maxRepeated = 4_096
+
 /**
  * Repeats what a proxy forwards once for each address that it forwards: the outermost proxies add to `X-Forwarded-For`, and
  * the last one that sets the host or the protocol means the request's.
@@ -64,7 +67,7 @@ const aligned = (request: HttpServerRequest.HttpServerRequest): HttpServerReques
   const repeated: Record<string, string> = {}
   for (const name of hops > 1 ? ["x-forwarded-host", "x-forwarded-proto"] : []) {
     const value = request.headers[name]
-    if (value !== undefined && !value.includes(",")) {
+    if (value !== undefined && !value.includes(",") && hops * value.length <= maxRepeated) {
       repeated[name] = Array.from({ length: hops }, () => value).join(",")
     }
   }

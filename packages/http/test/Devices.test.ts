@@ -76,7 +76,7 @@ describe("devices", () => {
       assert.strictEqual(asked.headers["cache-control"], "no-store")
       const code = String(asked.json.user_code)
       assert.match(code, /^[BCDFGHJKLMNPQRSTVWXZ]{4}-[BCDFGHJKLMNPQRSTVWXZ]{4}$/)
-      const page = `http://127.0.0.1:${server.port}/connections`
+      const page = `http://127.0.0.1:${server.port}/device`
       assert.deepInclude(asked.json, {
         verification_uri: page,
         verification_uri_complete: `${page}?user_code=${code}`,

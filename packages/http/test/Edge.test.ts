@@ -99,7 +99,7 @@ describe("pages of other origins", () => {
       }
     }))
 
-  it.live("HTTP-02: the page of the public URL is one of the server, and the same host without TLS is told why it is not", () =>
+  it.live("HTTP-02 HTTP-08 C-41: the page of the public URL is one of the server, and the same host without TLS is told why it is not", () =>
     Effect.gen(function*() {
       const server = yield* start({ publicUrl: "https://ide.example.com" })
       const origin = "https://ide.example.com"
@@ -210,6 +210,13 @@ describe("addresses", () => {
         "refused",
         "with a host for each address, that of the client's counts"
       )
+      // A chain of proxies has some addresses. For thousands of them nothing is repeated, however long.
+      const chain = (hops: number) => ({
+        ...forwarded,
+        "x-forwarded-for": `198.51.100.7${",10.1.2.3".repeat(hops)}`
+      })
+      assert.strictEqual(yield* addressOf(server, chain(20)), "198.51.100.7")
+      assertError(yield* server.send(bootstrap(yield* server.code(), chain(1_000))), crossOrigin)
       // From elsewhere none of it counts.
       const strangers = yield* start({
         policy: "remote-reachable",

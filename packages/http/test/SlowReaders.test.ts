@@ -86,8 +86,8 @@ const upgradeHeaders = {
 }
 
 /** Starts a server with a run of far more than a socket holds, and a reader of it that reads nothing. */
-const neglected = Effect.gen(function*() {
-  const server = yield* Support.start({ routes: routes(), program: large, gracefulShutdownTimeout: "1 hour" })
+const neglected = Effect.fnUntraced(function*(directly: boolean) {
+  const server = yield* Support.start({ directly, routes: routes(), program: large, gracefulShutdownTimeout: "1 hour" })
   const { headers, session } = yield* signIn(server)
   const started = yield* server.send({
     path: "/api/runs",
@@ -107,24 +107,29 @@ const neglected = Effect.gen(function*() {
   return { reader, server, session }
 })
 
-describe("a reader that never reads", () => {
-  it.live("SESS-08 L-22: loses its connection some seconds after its session has ended, as if it had gone", () =>
-    Effect.gen(function*() {
-      const { reader, server, session } = yield* neglected
-      yield* Effect.orDie(server.sessions.revoke(session.id, "operator"))
-      assert.strictEqual((yield* reader.ended).how, "complete")
-      yield* eventually(() => server.connections() === 0)
-      for (const line of server.logged) assert.notMatch(line, /"level":"(?:ERROR|WARN)/)
-    }))
+describe.each([["written to the connection", true], ["through a stream", false]])(
+  "a reader that never reads, %s",
+  (_, directly) => {
+    it.live("SESS-08 L-22: loses its connection some seconds after its session has ended, as if it had gone", () =>
+      Effect.gen(function*() {
+        const { reader, server, session } = yield* neglected(directly)
+        yield* Effect.orDie(server.sessions.revoke(session.id, "operator"))
+        assert.strictEqual((yield* reader.ended).how, "complete")
+        yield* eventually(() => server.connections() === 0)
+        for (const line of server.logged) assert.notMatch(line, /"level":"(?:ERROR|WARN)/)
+      }))
 
-  it.live("HTTP-04: does not hold up a server that stops", () =>
-    Effect.gen(function*() {
-      const { server } = yield* neglected
-      yield* server.stop
-      yield* eventually(() => server.connections() === 0)
-    }))
+    it.live("HTTP-04: does not hold up a server that stops", () =>
+      Effect.gen(function*() {
+        const { server } = yield* neglected(directly)
+        yield* server.stop
+        yield* eventually(() => server.connections() === 0)
+      }))
+  }
+)
 
-  it.live("HTTP-09: of a WebSocket is cut when too much waits for it", () =>
+describe("a WebSocket that is never read", () => {
+  it.live("HTTP-09: is cut when too much waits for it", () =>
     Effect.gen(function*() {
       const server = yield* Support.start({ routes: routes() })
       const { headers } = yield* signIn(server)
@@ -133,7 +138,7 @@ describe("a reader that never reads", () => {
       yield* eventually(() => server.connections() === 0)
     }))
 
-  it.live("SESS-08: of a WebSocket loses its connection some seconds after its session has ended", () =>
+  it.live("SESS-08: loses its connection some seconds after its session has ended", () =>
     Effect.gen(function*() {
       const server = yield* Support.start({ routes: routes(), gracefulShutdownTimeout: "1 hour" })
       const { headers, session } = yield* signIn(server)

@@ -18,6 +18,7 @@ import * as RunEventStream from "@sallyport/http/RunEventStream"
 import * as RunProgram from "@sallyport/http/RunProgram"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Shutdown from "@sallyport/http/Shutdown"
+import * as NodeWriter from "@sallyport/node/NodeWriter"
 import * as WebSockets from "@sallyport/node/WebSockets"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -135,6 +136,10 @@ export type Routes = Layer.Layer<
 >
 
 export interface ServerOptions {
+  /** Whether streams of events are written to the connection by what appends the event; by default they are. */
+  readonly directly?: boolean | undefined
+  /** Is given each response before the server is, as a host's own middleware below it. */
+  readonly onResponse?: ((response: Http.ServerResponse) => void) | undefined
   /** Logs each request, as Effect's server does by default. */
   readonly logRequests?: boolean | undefined
   readonly policy?: AuthPolicy.Kind | undefined
@@ -145,6 +150,8 @@ export interface ServerOptions {
   /** What is mounted; the whole surface by default. */
   readonly routes?: Routes | undefined
   readonly program?: (request: RunProgram.RunProgramRequest) => ReturnType<RunProgram.RunProgram["Service"]["execute"]>
+  /** What runs are executed by, in place of `program`. */
+  readonly runProgram?: Layer.Layer<RunProgram.RunProgram, never, RunEventLog.RunEventLog> | undefined
   readonly sessions?: SessionCredentialService.Options | undefined
   readonly links?: BootstrapCredentialService.Options | undefined
   readonly runs?: RunEventLog.Options | undefined
@@ -199,13 +206,15 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
   const services = Layer.mergeAll(
     SessionCredentialService.layerWith(options.sessions ?? {}),
     BootstrapCredentialService.layerWith(options.links ?? {}),
-    RunEventLog.layerWith(options.runs ?? {}),
+    Layer.provideMerge(
+      options.runProgram ?? RunProgram.layer(options.program ?? counting),
+      RunEventLog.layerWith(options.runs ?? {})
+    ),
     AuthPolicy.layer({
       host: "127.0.0.1",
       kind: options.policy,
       publicUrl: options.publicUrl === undefined ? undefined : new URL(options.publicUrl)
-    }),
-    RunProgram.layer(options.program ?? counting)
+    })
   ).pipe(
     Layer.provideMerge(Repositories),
     Layer.provideMerge(Layer.mergeAll(Probe.layer, NodeCrypto.layer))
@@ -223,7 +232,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
         Http.createServer().on("connection", (socket) => {
           sockets.add(socket)
           socket.on("close", () => sockets.delete(socket))
-        }), {
+        }).on("request", (_request, response) => options.onResponse?.(response)), {
         host: options.host ?? "127.0.0.1",
         port: 0,
         gracefulShutdownTimeout: options.gracefulShutdownTimeout ?? "2 seconds",
@@ -234,6 +243,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
       Layer.succeed(RunEventStream.HeartbeatInterval, Duration.fromInputUnsafe(options.heartbeat ?? "15 seconds")),
       Logger.layer([Logger.map(Logger.formatJson, (line) => void logged.push(line))]),
       Layer.succeed(References.MinimumLogLevel, "Trace"),
+      options.directly === false ? Layer.empty : NodeWriter.layer,
       options.tracer === undefined ? Layer.empty : Layer.succeed(Tracer.Tracer, options.tracer)
     ])
   )

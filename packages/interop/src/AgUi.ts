@@ -5,13 +5,14 @@
  * joins it, reads the events of the existing run, and nothing runs twice.
  */
 import { type AGUIEvent, EventType, type RunAgentInput, type RunFinishedEvent } from "@ag-ui/core"
-import { RunAgentInputSchema } from "@ag-ui/core/schemas"
+import { ContextSchema, MessageSchema, RunAgentInputSchema, ToolSchema } from "@ag-ui/core/schemas"
 import type { RunEnd, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError, type StartedRun } from "@sallyport/core/runs/RunEventLog"
 import * as Effect from "effect/Effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -74,7 +75,17 @@ export interface Delivered {
 
 const prefix = "ag-ui/"
 
-const isRunAgentInput = (body: unknown): body is RunAgentInput => RunAgentInputSchema.safeParse(body).success
+const lists = { messages: MessageSchema, tools: ToolSchema, context: ContextSchema }
+
+/** Tells whether the parts of a list are none, or all as they should be. It looks at no more than the first that is not. */
+const areParts = (parts: unknown, schema: { readonly safeParse: (part: unknown) => { readonly success: boolean } }) =>
+  !Array.isArray(parts) || parts.every((part) => schema.safeParse(part).success)
+
+/** Tells whether a body is an input. The schema of the whole would list all that is wrong with each part of it. */
+const isRunAgentInput = (body: unknown): body is RunAgentInput =>
+  Predicate.isObject(body) &&
+  Object.entries(lists).every(([name, schema]) => !Predicate.hasProperty(body, name) || areParts(body[name], schema)) &&
+  RunAgentInputSchema.safeParse(body).success
 
 const problem = (error: RunEventLogError): AgUiError =>
   new AgUiError({ code: codeOf(error.reason), message: error.message })

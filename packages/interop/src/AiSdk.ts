@@ -15,6 +15,7 @@ import {
   type RunOwner,
   type WhenBusy
 } from "@sallyport/core/runs/Run"
+import * as Input from "@sallyport/core/Input"
 import { RunEventLog, type RunEventLogError, type RunWriter } from "@sallyport/core/runs/RunEventLog"
 import {
   asSchema,
@@ -145,10 +146,10 @@ const invalid = (message: string): AiSdkError => new AiSdkError({ code: "invalid
 // What a chat sends
 // -----------------------------------------------------------------------------
 
-const decodeBody = Schema.decodeUnknownEffect(Schema.Record(Schema.String, Schema.Json))
+const decodeBody = Schema.decodeUnknownEffect(Schema.Record(Schema.String, Input.json))
 const decodeRequest = Schema.decodeUnknownEffect(Schema.Struct({
   id: Schema.NonEmptyString,
-  messages: Schema.NonEmptyArray(Schema.Json),
+  messages: Schema.NonEmptyArray(Input.json),
   trigger: Schema.optionalKey(Schema.Literals(["submit-message", "regenerate-message"])),
   messageId: Schema.optionalKey(Schema.NullOr(Schema.String))
 }))

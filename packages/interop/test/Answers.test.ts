@@ -24,6 +24,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import { createServer } from "node:http"
+import { fuzz } from "../../../test-support/fuzz.ts"
 
 const owner = Effect.map(CurrentSession, ({ subject }) => ({ subject }))
 
@@ -140,6 +141,25 @@ describe("open answers", () => {
 })
 
 describe("bodies", () => {
+  it.live("BOOT-11 C-06: of any bytes get an answer, which is never a defect", () =>
+    Effect.gen(function*() {
+      const { headers, url } = yield* serve
+      const routes = [
+        ...["/agui", "/agui/connect", "/chat"].map((path) => ({ method: "POST", path })),
+        { method: "GET", path: "/chat/:id/stream" }
+      ]
+      const names =
+        "threadId runId parentRunId state messages tools context forwardedProps resume id role content parts"
+          .split(" ")
+      yield* fuzz({
+        port: Number(new URL(url).port),
+        surface: { routes, names },
+        credentials: Effect.succeed([`authorization: ${headers.authorization}`]),
+        runs: 400,
+        anonymous: false
+      })
+    }), 60_000)
+
   it.live("HTTP-04: over 256 KiB are refused, with a length and without one, and those that are no JSON as such", () =>
     Effect.gen(function*() {
       const { headers, url } = yield* serve

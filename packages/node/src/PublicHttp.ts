@@ -137,7 +137,7 @@ interface Target {
 /** Reads a URL, and refuses one that may not be called whatever its name resolves to. */
 const targetOf = (text: string, options: Options | undefined): Result.Result<Target, AddressRefused> => {
   const url = URL.parse(text)
-  const host = (url?.hostname ?? "").replace(/\.+$/, "")
+  const host = (url?.hostname ?? "").replace(/(?<!\.)\.+$/, "")
   const refuse = (problem: string) =>
     Result.fail(new AddressRefused({ host: host === "" ? "The address" : host, problem }))
   if (url === null) return refuse("it is no URL")

@@ -210,7 +210,7 @@ const connections = {
 }
 
 /**
- * Returns the clients of the relay and the approval mode, live, and the decisions about them. A mode that the server did
+ * Returns the devices and the clients of the relay that ask to come in, the approval mode, live, and the decisions about them. A mode that the server did
  * not say is none, never a guess.
  *
  * @category hooks
@@ -223,6 +223,8 @@ export const useConnectClients = (): {
     decision: Approval.Decision,
     options: Approval.DecisionOptions
   ) => Effect.Effect<ConnectClientView, ClientError, Approval.Approval>
+  /** Finds the device that shows a code and waits. */
+  readonly find: (code: string) => Effect.Effect<ConnectClientView, ClientError, Approval.Approval>
   /** Sets the mode. `trust` approves clients that came in by their account: all of them, or those named. */
   readonly setMode: (
     mode: SecurityMode,
@@ -242,6 +244,7 @@ export const useConnectClients = (): {
 const approval = {
   decide: (decision: Approval.Decision, options: Approval.DecisionOptions) =>
     Approval.Approval.use((approval) => approval.decide(decision, options)),
+  find: (code: string) => Approval.Approval.use((approval) => approval.find(code)),
   setMode: (mode: SecurityMode, trust?: "all" | ReadonlyArray<string>) =>
     Approval.Approval.use((approval) => approval.setMode(mode, trust)),
   askMode: Approval.Approval.use((approval) => approval.mode)

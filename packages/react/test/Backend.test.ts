@@ -67,7 +67,124 @@ const first = `first${"a".repeat(38)}`
 const second = `second${"b".repeat(37)}`
 const third = "c".repeat(43)
 
+/** Sends a form of the device grant, as a terminal does that is not signed in. */
+const form = (server: { readonly url: string }, path: string, parameters: Record<string, string>) =>
+  Backend.request(server.url + path, {
+    method: "POST",
+    headers: { "content-type": "application/x-www-form-urlencoded", "user-agent": "build-agent/1" },
+    body: new URLSearchParams({ client_id: "build-agent", ...parameters }).toString()
+  })
+
 describe("an owner's decisions in a browser", () => {
+  it.live(
+    "CONN-14 CONN-08 L-37 AGENT-03: lets a device in by the code that it shows, with less than it asks for, and never by an address alone",
+    () =>
+      Effect.gen(function*() {
+        const { page, posts, problems, server, token } = yield* opened()
+        const ask = Effect.map(
+          form(server, "/oauth/device_authorization", { scope: "runs:read runs:operate" }),
+          (answer) =>
+            answer.json<{
+              readonly device_code: string
+              readonly user_code: string
+              readonly verification_uri: string
+              readonly verification_uri_complete: string
+            }>()
+        )
+        const poll = (code: string) =>
+          Effect.map(
+            form(server, "/oauth/token", {
+              grant_type: "urn:ietf:params:oauth:grant-type:device_code",
+              device_code: code
+            }),
+            (answer) => answer.json<{ readonly scope?: string; readonly error?: string }>()
+          )
+        const button = (name: string) => step(() => page.getByRole("button", { name, exact: true }).click())
+        const settled = step(() => page.waitForSelector(".sp-gate .sp-acts button[aria-disabled=false]"))
+        const enter = Effect.fnUntraced(function*(code: string) {
+          yield* step(() => page.getByLabel("Code on the device").fill(code))
+          yield* step(() => page.keyboard.press("Enter"))
+        })
+
+        // The address fills the code in, and asks nothing of the server.
+        const first = yield* ask
+        assert.strictEqual(first.verification_uri_complete, `${server.url}/device?user_code=${first.user_code}`)
+        posts.length = 0
+        yield* step(() => page.goto(first.verification_uri_complete))
+        yield* text(page, /^Let a device in$/m)
+        const field = page.getByLabel("Code on the device")
+        yield* step(() => page.waitForFunction(() => document.querySelector("input")?.value !== ""))
+        assert.strictEqual(yield* step(() => field.inputValue()), first.user_code)
+        yield* axe(page, "device-enter")
+        assert.deepStrictEqual(posts, [])
+        yield* step(() => field.focus())
+        yield* step(() => page.keyboard.press("Enter"))
+        yield* text(page, new RegExp(`Is this your device[^]*${first.user_code}[^]*“build-agent/1”`))
+        yield* axe(page, "device-review")
+        assert.deepStrictEqual(posts, ["/api/auth/connect-clients/find"])
+        yield* step(() => page.getByLabel("Start and stop runs").uncheck())
+        yield* settled
+        yield* step(() => page.getByRole("button", { name: "Let it in" }).dblclick())
+        yield* text(page, /“build-agent\/1” is in/)
+        yield* axe(page, "device-approved")
+        assert.deepStrictEqual(posts.slice(1), ["/api/auth/connect-clients/approve"])
+        assert.deepInclude(yield* poll(first.device_code), { scope: "runs:read" })
+
+        // By hand: in any form, with a letter that other codes take for a digit; rejected, and told so.
+        yield* step(() => page.goto(first.verification_uri))
+        yield* step(() => page.getByLabel("Code on the device").waitFor())
+        yield* enter("WDJ")
+        yield* text(page, /This code is not complete\.\s+It has 8 letters; you entered 3\./)
+        yield* enter("llll-wxzz")
+        assert.strictEqual(yield* step(() => page.getByLabel("Code on the device").inputValue()), "LLLL-WXZZ")
+        yield* text(page, /No device is waiting with this code\./)
+        yield* axe(page, "device-unknown")
+        yield* enter(first.user_code)
+        yield* text(page, /This code was decided already\.\s+The device is approved by owner\./)
+        const second = yield* ask
+        yield* enter(second.user_code.toLowerCase().replace("-", " "))
+        yield* text(page, /Is this your device/)
+        yield* settled
+        yield* button("Reject")
+        yield* text(page, /“build-agent\/1” was not let in/)
+        assert.deepInclude(yield* poll(second.device_code), { error: "access_denied" })
+
+        // Another session decides while this page asks.
+        yield* button("Enter another code")
+        const third = yield* ask
+        yield* enter(third.user_code)
+        yield* text(page, /Is this your device/)
+        const { client } = (yield* Backend.post(server, "/api/auth/connect-clients/find", token, {
+          code: third.user_code
+        })).json<{ readonly client: { readonly proofKeyThumbprint: string } }>()
+        yield* Backend.post(server, "/api/auth/connect-clients/block", token, { client: client.proofKeyThumbprint })
+        yield* text(page, /This code was decided already\.\s+The device is blocked by owner\./)
+
+        // Wrong codes are counted, two of them until here, and a page that is not signed in comes back to the request.
+        for (const wrong of ["BBBB-BBBB", "CCCC-CCCC", "DDDD-DDDD"]) {
+          yield* enter(wrong)
+          yield* text(page, /No device is waiting with this code\./)
+        }
+        yield* enter("FFFF-FFFF")
+        yield* text(page, /Too many wrong codes/)
+        yield* axe(page, "device-limited")
+        yield* step(() => page.context().clearCookies())
+        yield* step(() => page.goto(third.verification_uri_complete))
+        yield* text(page, /^This browser is not paired$/m)
+        assert.strictEqual(
+          yield* step(() => page.getByRole("link", { name: "Enter a code" }).getAttribute("href")),
+          `/pair?${new URLSearchParams({ continue: `/device?user_code=${third.user_code}` })}`
+        )
+        const lesser = yield* Backend.post(server, "/api/auth/pairing-links", token, { scopes: ["runs:read"] })
+        yield* signIn(page, server.url, lesser.json<{ readonly code: string }>().code)
+        yield* step(() => page.goto(third.verification_uri_complete))
+        yield* text(page, /^You cannot decide this$/m)
+        yield* axe(page, "device-lesser")
+        assert.deepStrictEqual(problems, [])
+      }),
+    300_000
+  )
+
   it.live(
     "L-36 L-37 CONN-08 CONN-10: shows who waits on a server of this machine only, decides once, and blocks with a reason",
     () =>

@@ -317,6 +317,25 @@ export const suite = <LE>(name: string, layer: Layer.Layer<AccessRepository, LE>
     )
 
     test(
+      "SESS-13 HTTP-09: a session that has let in as many as it may consents to no more, whatever let them in",
+      Effect.gen(function*() {
+        const { codes, sessions } = yield* AccessRepository
+        yield* owner
+        const insert = (id: string) => codes.insert(codeRow(id), at(0), 3)
+        yield* sessions.insert({ ...sessionRow("by link"), parentId: sid("owner") }, at(0))
+        assert.deepStrictEqual([yield* insert("one"), yield* insert("two"), yield* insert("three")], [
+          "inserted",
+          "inserted",
+          "too-many-let-in"
+        ])
+        yield* codes.redeem(present("one"), at(1))
+        assert.strictEqual(yield* insert("four"), "too-many-let-in")
+        yield* sessions.revoke({ _tag: "Session", id: sid("by link") }, at(1))
+        assert.strictEqual(yield* insert("five"), "inserted")
+      })
+    )
+
+    test(
       "L-24: expired codes are swept, those that expired first before others, and each by one of the racers",
       Effect.gen(function*() {
         const { codes } = yield* AccessRepository

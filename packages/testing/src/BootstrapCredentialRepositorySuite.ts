@@ -269,6 +269,69 @@ export const suite = <E>(
     )
 
     test(
+      "SESS-13 HTTP-09 C-15: a session that was let in shares its number with all that descends from it, and with no other",
+      Effect.gen(function*() {
+        const { links, sessions } = yield* AccessRepository
+        const sid = SessionId.make
+        yield* sessions.insert(sessionRow("owner"), at(0))
+        const letIn = (id: string, parent: string) =>
+          sessions.insert({ ...sessionRow(id), parentId: sid(parent) }, at(0))
+        const issue = (id: string, issuer: string, remainingUses = 1) =>
+          links.insert(linkRow(id, { issuedBy: sid(issuer), remainingUses }), at(0), Infinity, 4)
+        // Two branches of the owner; that of `a` goes on for generations.
+        yield* letIn("a", "owner")
+        yield* letIn("b", "owner")
+        yield* letIn("a1", "a")
+        yield* letIn("a2", "a1")
+        yield* letIn("a3", "a2")
+        // Every session of the branch has let in three: `a1`, `a2` and `a3`.
+        for (const issuer of ["a", "a1", "a2", "a3"]) {
+          assert.strictEqual(yield* issue(`two of ${issuer}`, issuer, 2), "too-many-let-in")
+        }
+        assert.strictEqual(yield* issue("one of a3", "a3"), "inserted")
+        for (const issuer of ["a", "a1", "a2", "a3"]) {
+          assert.strictEqual(yield* issue(`another of ${issuer}`, issuer), "too-many-let-in")
+        }
+        // Neither the owner nor the other branch is the worse for it: the owner has let in two.
+        assert.strictEqual(yield* issue("four of b", "b", 4), "inserted")
+        assert.deepStrictEqual(
+          [yield* issue("three of owner", "owner", 3), yield* issue("two of owner", "owner", 2)],
+          ["too-many-let-in", "inserted"]
+        )
+        // What has ended counts no longer, and what descends from it still does.
+        yield* sessions.revoke({ _tag: "Session", id: sid("a1") }, at(0))
+        assert.strictEqual(yield* issue("after a1", "a2"), "inserted")
+        assert.strictEqual(yield* issue("after that", "a"), "too-many-let-in")
+        yield* sessions.revoke({ _tag: "Session", id: sid("a"), descendants: true }, at(0))
+        assert.strictEqual(yield* issue("after a", "a3"), "issuer-ended")
+      })
+    )
+
+    test(
+      "HTTP-09 C-15: of links that a branch's sessions issue at once, so many give uses as the branch may let in",
+      Effect.gen(function*() {
+        const { links, sessions } = yield* AccessRepository
+        const sid = SessionId.make
+        yield* sessions.insert(sessionRow("owner"), at(0))
+        for (const [id, parent] of [["a", "owner"], ["a1", "a"], ["a2", "a1"], ["a3", "a1"]] as const) {
+          yield* sessions.insert({ ...sessionRow(id), parentId: sid(parent) }, at(0))
+        }
+        const outcomes = yield* times(
+          24,
+          (index) =>
+            links.insert(
+              linkRow(`link-${index}`, { issuedBy: sid(["a", "a1", "a2", "a3"][index % 4] ?? "a") }),
+              at(0),
+              99,
+              10
+            )
+        )
+        // Three sessions of the branch were let in before.
+        assert.strictEqual(outcomes.filter((outcome) => outcome === "inserted").length, 7)
+      })
+    )
+
+    test(
       "SESS-13 HTTP-09: a session lets in so many live sessions and no more, counted with the uses that its links have left",
       Effect.gen(function*() {
         const { links, sessions } = yield* AccessRepository

@@ -88,7 +88,8 @@ const get = (run: RunRow) =>
     Option.match({ onNone: () => Effect.die(new Error("the run is gone")), onSome: Effect.succeed })
   )
 
-const readAll = (run: RunRow) => use((repository) => repository.read({ runId: run.runId, after: 0, limit: 100_000 }))
+const readAll = (run: Pick<RunRow, "runId">) =>
+  use((repository) => repository.read({ runId: run.runId, after: 0, limit: 100_000 }))
 
 const count = (outcomes: ReadonlyArray<{ readonly _tag: string }>, tag: string) =>
   outcomes.filter((outcome) => outcome._tag === tag).length
@@ -749,6 +750,16 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         assert.strictEqual((yield* heartbeat(next.run))._tag, "Extended")
         assert.deepStrictEqual(yield* wake(), [{ runId: run.runId, answered: ["b"] }])
         assert.deepStrictEqual(yield* wake(), [])
+        // Each has its own answers, and one that waits for none has none.
+        const other = yield* started({ threadId: "other", workflow: "1" })
+        yield* started({ threadId: "third", workflow: "1", leaseMillis: past })
+        yield* ask(other, "a")
+        yield* ask(other, "c")
+        yield* answer(other, "c", "1")
+        yield* answer(other, "a", "1")
+        yield* answer(run, "a", "1")
+        const answersOf = (yield* wake()).map(({ answered }) => answered.toSorted().join(" "))
+        assert.deepStrictEqual(answersOf.toSorted(), ["", "a b", "a c"])
         yield* abort(run)
         assert.deepStrictEqual(yield* activate(run), { _tag: "Ended", status: "aborted" })
         assert.deepStrictEqual(yield* wake(), [])
@@ -924,6 +935,69 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         )
         assert.deepStrictEqual(yield* readAll(run), [])
         assert.strictEqual((yield* get(run)).status, "running")
+      })
+    )
+
+    test(
+      "RUN-05 RUN-21 RUN-03: once a later writer has begun, nothing of the earlier one is stored, and no number is left out",
+      Effect.gen(function*() {
+        const runs = yield* Effect.forEach(
+          Array.from({ length: 8 }, (_, index) => `thread ${index}`),
+          (threadId) => started({ threadId, workflow: "1" })
+        )
+        const firstEvents = yield* append(...runs.map((run) => item(run, `"epoch 1"`)))
+        assert.strictEqual(count(firstEvents, "Appended"), runs.length)
+        // The earlier writers of all runs share batches, some with a key, and go on until they are refused.
+        const earlier = Effect.gen(function*() {
+          let writing: ReadonlyArray<RunRow> = runs
+          for (let round = 0; writing.length > 0; round++) {
+            const outcomes = yield* append(
+              ...writing.map((run) => ({
+                ...item(run, `"epoch 1"`, `"epoch 1"`),
+                ...(round % 8 === 7 ? { key: `${round}` } : {})
+              }))
+            )
+            for (const outcome of outcomes) {
+              if (outcome._tag !== "Appended") assert.deepStrictEqual(outcome, { _tag: "Fenced", currentEpoch: 2 })
+            }
+            writing = writing.filter((_, index) => outcomes[index]?._tag === "Appended")
+            yield* Effect.yieldNow
+          }
+        })
+        const later = (run: RunRow) =>
+          Effect.gen(function*() {
+            yield* Effect.yieldNow
+            const outcome = yield* use((repository) => repository.activate({ runId: run.runId, leaseMillis: long }))
+            if (outcome._tag !== "Activated") throw new Error(`not begun: ${outcome._tag}`)
+            const head = yield* use((repository) => repository.heads([run.runId]))
+            assert.deepStrictEqual(head.map(({ lastSeq }) => lastSeq), [outcome.run.lastSeq])
+            for (let index = 1; index < 6; index++) {
+              assert.deepInclude((yield* append(item(outcome.run, `"epoch 2"`)))[0], {
+                _tag: "Appended",
+                firstSeq: outcome.run.lastSeq + index
+              })
+            }
+            return outcome.run
+          })
+        const [, begun] = yield* Effect.all([earlier, Effect.forEach(runs, later, everyone)], everyone)
+        for (const { byteCount, eventCount, lastSeq, runId } of begun) {
+          const events = yield* readAll({ runId })
+          assert.deepStrictEqual(events.map(({ seq }) => seq), events.map((_, index) => index + 1))
+          assert.deepStrictEqual(
+            events.map(({ data }) => data),
+            [...Array(lastSeq).fill(`"epoch 1"`), ...Array(5).fill(`"epoch 2"`)]
+          )
+          assert.deepStrictEqual([eventCount, byteCount], [lastSeq, lastSeq * `"epoch 1"`.length])
+          const ended = yield* use((repository) =>
+            repository.abort({ runId, ownerKey: undefined, reason: null, data: "1" })
+          )
+          assert.deepInclude(ended._tag === "Aborted" ? ended.run : undefined, {
+            lastSeq: events.length + 1,
+            endSeq: events.length + 1,
+            eventCount: events.length,
+            byteCount: events.length * `"epoch 1"`.length
+          })
+        }
       })
     )
 

@@ -15,6 +15,7 @@ export interface Place {
   /** What people call the server. */
   readonly name: string
   readonly connections: string
+  readonly device: string
   readonly start: Option.Option<string>
   /** The address of the page that pairs this browser and comes back to this one. */
   readonly pair: string
@@ -27,9 +28,9 @@ const links = ({ connections, start }: Place): ReadonlyArray<readonly [title: st
   ["Connections", connections]
 ]
 
-/** Names the server, and leads to the other pages; where this browser may not be signed in, it tells the address instead. */
+/** Names the server, and leads to the other pages; if there is one question, it tells the address instead. */
 const Head = ({ place }: { readonly place: Place }) => {
-  const isGate = location.pathname === new URL(place.pair, location.href).pathname
+  const isGate = [place.pair, place.device].some((gate) => location.pathname === new URL(gate, location.href).pathname)
   return (
     <header className="sw-top" data-page={isGate ? "gate" : "page"}>
       <a className="sw-brand" href={Option.getOrElse(place.start, () => place.connections)}>
@@ -71,8 +72,9 @@ export const show = (content: (place: Place) => ReactNode) => {
   const place: Place = {
     name: name === "" ? location.host : name,
     connections: address("connections"),
+    device: address("device"),
     start: begin,
-    pair: `${address("pair")}?${new URLSearchParams({ continue: location.pathname })}`,
+    pair: `${address("pair")}?${new URLSearchParams({ continue: location.pathname + location.search })}`,
     next: Option.getOrElse(
       ownPath(new URLSearchParams(location.search).get("continue")),
       () => continueTo === "" ? Option.getOrElse(begin, () => "/") : continueTo

@@ -134,8 +134,8 @@ const nothing = WireFailure.make(WireError.NotFound, "page_not_found")({
 
 /**
  * Adds the pages to the router, and the files that they load, below `/sallyport/`: `GET /pair`, which a pairing address
- * opens, and `GET /connections`, the owner's page. `Sallyport.layer` has them; a host that mounts the groups one by one, or
- * the pages under another path, adds this layer.
+ * opens, `GET /connections`, the owner's page, and `GET /device`, which lets a device in by the code that it shows.
+ * `Sallyport.layer` has them; a host that mounts the groups one by one, or the pages under another path, adds this layer.
  *
  * @category layers
  * @since 0.1.0
@@ -205,5 +205,6 @@ ${[begin.pages, themeFile].map((name) => `<link rel="stylesheet" href="${root}${
     }
     yield* page("/pair", "pair", "Pair this browser")
     yield* page("/connections", "connections", "Connections")
+    yield* page("/device", "device", "Let a device in")
     if (options.start === true) yield* page("/", "start", "Start")
   }))

@@ -16,7 +16,7 @@ export const fit = (page: string, columns: number): string =>
   page.split("\n").map((line) => {
     if (cells(line) <= columns) return line
     const indent = /^ */.exec(line)?.[0].length ?? 0
-    const [, name, description] = /^( *\S.*? {2,})(\S.*)$/.exec(line) ?? []
+    const [, name, description] = /^( *\S(?: ?\S)* {2,})(\S.*)$/.exec(line) ?? []
     if (name === undefined || description === undefined) return Terminal.wrap(line.trim(), indent, columns)
     const start = cells(name)
     return start <= columns / 2
@@ -32,7 +32,8 @@ const narrow = (doc: HelpDoc): HelpDoc => ({
 
 /** Puts what is wrong, with what was meant if that can be guessed, into one line. */
 const toLine = (sentence: string): string =>
-  sentence.replace(/\s*Did you mean this\?\s*/, "; did you mean ").replaceAll(/\s*\n\s*/g, ", ")
+  sentence.split("\n").map((line) => line.trim()).filter((line) => line !== "").join(", ")
+    .replace(/(?:, )?Did you mean this\?(?:, )?/, "; did you mean ")
 
 /**
  * Provides help pages for the terminal, or for 80 columns. `completions` is a command, so its flag is left out, and the

@@ -114,7 +114,7 @@ export const codeRefusal = (
  * @category models
  * @since 0.1.0
  */
-export type CodeInsertOutcome = "inserted" | "issuer-ended" | "too-many-open"
+export type CodeInsertOutcome = "inserted" | "issuer-ended" | "too-many-open" | "too-many-let-in"
 
 /**
  * Describes what came of presenting a code. Unless it was redeemed, it is as good as before.
@@ -144,12 +144,14 @@ export const maxOpenCodes = 32
  */
 export interface AuthorizationCodeRepository {
   /**
-   * Stores a code if the session that issues it is live and has fewer than {@link maxOpenCodes} open ones, in one step. Its
+   * Stores a code if the session that issues it is live and has fewer than {@link maxOpenCodes} open ones, in one step,
+   * and unless it has let in `maxLetIn` (`countLetIn` of `Lineage`), its open codes included. That is unbounded if absent. The
    * digest is that of a fresh random value; one that exists already is an error and changes nothing.
    */
   readonly insert: (
     row: AuthorizationCodeRow,
-    change: ChangeContext
+    change: ChangeContext,
+    maxLetIn?: number
   ) => Effect.Effect<CodeInsertOutcome, RepositoryError>
   /** Returns the row of a code, used or not. */
   readonly findByDigest: (codeDigest: string) => Effect.Effect<Option.Option<AuthorizationCodeRow>, RepositoryError>

@@ -21,6 +21,7 @@ import type * as SecretStore from "../secrets/SecretStore.ts"
 import * as Sweeper from "../Sweeper.ts"
 import { AccessRepository } from "./AccessRepository.ts"
 import * as AccessScope from "./AccessScope.ts"
+import { defaultMaxLetIn } from "./internal/bootstrapOptions.ts"
 import { type CodeRefusal, codeRefusal, maxOpenCodes } from "./AuthorizationCodeRepository.ts"
 import { AuthPolicy } from "./AuthPolicy.ts"
 import { ClientDocuments } from "./ClientDocuments.ts"
@@ -87,14 +88,14 @@ export class CodeRefused extends Schema.TaggedError<CodeRefused>()("CodeRefused"
 }
 
 /**
- * Reports a session that may not consent: it has ended, was granted to a client itself, may not let others in, or has as many
- * codes open as it may.
+ * Reports a session that may not consent: it has ended, was granted to a client itself, may not let others in, has as many codes
+ * open as it may, or has let in as many sessions.
  *
  * @category errors
  * @since 0.1.0
  */
 export class ConsentRefused extends Schema.TaggedError<ConsentRefused>()("ConsentRefused", {
-  problem: Schema.Literals(["issuer-ended", "not-allowed", "too-many-open"])
+  problem: Schema.Literals(["issuer-ended", "not-allowed", "too-many-open", "too-many-let-in"])
 }) {
   override get message() {
     switch (this.problem) {
@@ -104,6 +105,8 @@ export class ConsentRefused extends Schema.TaggedError<ConsentRefused>()("Consen
         return "Your session may not let programs in; sign in with a pairing code that grants access:write"
       case "too-many-open":
         return `At most ${maxOpenCodes} programs can wait for their first sign-in; try again in a minute`
+      case "too-many-let-in":
+        return `You may have let in ${defaultMaxLetIn} sessions that are not over; end one first`
     }
   }
 }
@@ -292,18 +295,22 @@ const build = Effect.fnUntraced(function*(
       const code = Redacted.make(Base64Url.encode(yield* random.randomBytes(32)), { label: "authorization-code" })
       const nowMillis = yield* Clock.currentTimeMillis
       const outcome = yield* Effect.mapError(
-        repository.insert({
-          ...granted,
-          codeDigest: yield* digestOf(code),
-          clientId: client.id,
-          subject: by.subject,
-          scopes: granted.scopes.filter((scope) => by.scopes.includes(scope)),
-          label: client.name,
-          issuedBy: by.id,
-          createdAtMillis: nowMillis,
-          expiresAtMillis: nowMillis + codeMillis,
-          sessionId: null
-        }, { actor: by.subject, nowMillis }),
+        repository.insert(
+          {
+            ...granted,
+            codeDigest: yield* digestOf(code),
+            clientId: client.id,
+            subject: by.subject,
+            scopes: granted.scopes.filter((scope) => by.scopes.includes(scope)),
+            label: client.name,
+            issuedBy: by.id,
+            createdAtMillis: nowMillis,
+            expiresAtMillis: nowMillis + codeMillis,
+            sessionId: null
+          },
+          { actor: by.subject, nowMillis },
+          defaultMaxLetIn
+        ),
         unavailable
       )
       return outcome === "inserted" ? code : yield* fail(new ConsentRefused({ problem: outcome }))

@@ -210,8 +210,8 @@ export interface BootstrapCredentialRepository {
   /**
    * Stores a new link and appends `pairingLinkUpserted`, in one transaction. Changes nothing, and says why, if a link with
    * this digest exists, spent or not; if the session that issues it is not live; if that session has `maxOpen` links that
-   * can be redeemed; or if the live sessions that it has let in, and the uses that its links have left, with those of this
-   * one, would be more than `maxLetIn`. Both are unbounded if absent. The id is a fresh random value; one that exists
+   * can be redeemed; or if what it has let in (`countLetIn` of `Lineage`), with the uses of this one, would be more than
+   * `maxLetIn`. Both are unbounded if absent. The id is a fresh random value; one that exists
    * already is an error and changes nothing.
    */
   readonly insert: (

@@ -124,6 +124,8 @@ export interface RedeemOptions<E, R> {
    * proof does it too.
    */
   readonly attemptKey?: Redacted.Redacted | undefined
+  /** Whether the token gets the form of a machine's: see `IssueOptions` of the sessions. */
+  readonly machine?: boolean | undefined
   /** Where the attempt comes from: the address of a client. One without a source counts in total only. */
   readonly source?: string | undefined
   /** The ways in that are open, as a policy has them; both if absent. Another one is {@link InvalidCredential}. */
@@ -587,6 +589,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           scopes,
           method,
           proofKeyThumbprint,
+          machine: options.machine,
           device: options.device,
           label: options.device?.label ?? link.label ?? undefined,
           lifetime: link.sessionLifetimeMillis === null ? undefined : sessionLifetime(link, sessions.lifetime),

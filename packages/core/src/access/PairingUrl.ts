@@ -48,7 +48,7 @@ export const httpBase = (baseUrl: string): Result.Result<string, InvalidBaseUrl>
     // What stands before the "@" may be a password, and errors are logged.
     return Result.fail(new InvalidBaseUrl({ baseUrl: baseUrl.replace(/^(\w+:\/\/)?.*@/s, "$1").slice(0, 256) }))
   }
-  const pathname = url.pathname.replace(/\/+$/, "").replace(/\/+ws$/, "")
+  const pathname = url.pathname.replace(/(?<!\/)\/+$/, "").replace(/(?<!\/)\/+ws$/, "")
   return Result.succeed(`${protocol}//${url.host}${pathname}`)
 }
 

@@ -179,6 +179,11 @@ export interface IssueOptions {
   /** The age past which no use keeps the session; never more than the setting `absoluteLifetime`. */
   readonly absoluteLifetime?: Duration.Input | undefined
   /**
+   * Whether the token gets the form of `MachineToken`, which programs that look for leaked secrets recognise. A cookie, and a
+   * token that is refreshed, keep the plain form.
+   */
+  readonly machine?: boolean | undefined
+  /**
    * The pairing link or the consent that the session comes from. What ends all that descends from its issuer ends the
    * session.
    */
@@ -743,6 +748,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       request.notAfter?.epochMilliseconds ?? null
     )
     const isRefreshed = (refreshesAll || request.client !== undefined) && request.method !== "browser-session-cookie"
+    const isMachine = request.machine === true && !isRefreshed && request.method !== "browser-session-cookie"
     const unsigned: SessionRow = {
       id: SessionId.make(yield* random.uuidV7()),
       subject: request.subject,
@@ -771,7 +777,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       revokedBy: null
     }
     const seed = request.seed ?? Redacted.make(Base64Url.encode(yield* random.randomBytes(32)))
-    const first = yield* firstTokens(key, unsigned, seed)
+    const first = yield* firstTokens(key, unsigned, seed, isMachine)
     const row: SessionRow = { ...unsigned, tokenDigest: first.tokenDigest, refreshDigest: first.refreshDigest }
     const stored = yield* store(row, { actor: request.actor ?? request.subject, nowMillis }).pipe(
       Effect.onExit(() =>
@@ -790,7 +796,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return issued(first)
     }
     const keyBefore = yield* Effect.mapError(keyOf(stored), unavailable)
-    const again = keyBefore === undefined ? undefined : yield* firstTokens(keyBefore, stored, seed)
+    const again = keyBefore === undefined ? undefined : yield* firstTokens(keyBefore, stored, seed, isMachine)
     return again?.tokenDigest === stored.tokenDigest ? issued(again) : yield* refused("unknown")
   })
 

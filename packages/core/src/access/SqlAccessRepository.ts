@@ -54,7 +54,7 @@ export const layerStorage = (
       return AccessRepository.of({
         links: { ...links.repository, redeem: Redeem.make(kit, append, { clients, ends, links, sessions }) },
         sessions: sessions.repository,
-        codes: Codes.make(kit, append, { clients, ends, sessions }),
+        codes: Codes.make(kit, append, { clients, ends, links, sessions }),
         clients: clients.repository,
         credentials: Credentials.make(kit, append),
         feed: Feed.make(kit)

@@ -6,6 +6,7 @@
  * end. {@link RunEventRepository} holds the rows. {@link layerReaper} ends the runs of processes that died, and
  * {@link layerSweeper} deletes what is past its retention; a host adds both beside {@link layer}.
  */
+import type * as Arr from "effect/Array"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Digest from "effect/crypto/Digest"
@@ -45,6 +46,7 @@ import { type InvalidRunEventLogOptions, type Options, settings } from "./intern
 import type { Run, RunEnd, RunEvent, RunEventEncoded } from "./Run.ts"
 import type { RunEventRepository, SweepCounts } from "./RunEventRepository.ts"
 import * as Sweeper from "../Sweeper.ts"
+import type * as Writer from "../Writer.ts"
 
 export type {
   AbortOptions,
@@ -243,6 +245,13 @@ export class RunEventLog extends Context.Service<RunEventLog, {
   readonly eventsEncoded: (
     options: EventsOptions
   ) => Effect.Effect<Stream.Stream<RunEventEncoded, RunEventLogError>, RunEventLogError>
+  /**
+   * Does what `eventsEncoded` does, for a writer. A reader that keeps up costs no fiber a wake-up: who commits an event writes
+   * it to the readers that have room, some at a time; the others read what they missed when they have room again.
+   */
+  readonly eventsPushed: (
+    options: EventsOptions
+  ) => Effect.Effect<Writer.Push<Arr.NonEmptyReadonlyArray<RunEventEncoded>, RunEventLogError>, RunEventLogError>
   /**
    * Follows all runs of an owner, or those of a thread, with one cursor: those that are there, and new ones as they start,
    * each from its first event to its end. It never ends by itself.

@@ -714,6 +714,8 @@ export type AppendHead = Pick<RunRow, "runId" | "status" | "epoch" | "lastSeq" |
  */
 export interface NewEvent extends RunEventRow {
   readonly runId: string
+  /** The size of the run's data, that of all events of its item included. */
+  readonly byteTotal: number
 }
 
 /**
@@ -763,7 +765,9 @@ export const planAppend = (options: {
     const byteCount = head.byteCount + item.byteCount
     if (byteCount > options.maxBytes) return { _tag: "LimitExceeded", limit: "maxBytes" }
     let seq = head.lastSeq
-    for (const data of item.events) events.push({ runId: item.runId, seq: ++seq, kind: "data", data, atMillis })
+    for (const data of item.events) {
+      events.push({ runId: item.runId, seq: ++seq, kind: "data", data, atMillis, byteTotal: byteCount })
+    }
     const next = {
       runId: head.runId,
       status: head.status,

@@ -5,6 +5,7 @@
  * The host chooses the engine: `WorkflowEngine.layerMemory` in tests, `ClusterWorkflowEngine.layer` on a `SingleRunner` in one
  * process, or on a cluster over SQL in many.
  */
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
@@ -19,6 +20,7 @@ import * as Workflow from "effect/workflow/Workflow"
 import * as WorkflowEngine from "effect/workflow/WorkflowEngine"
 import * as Upkeep from "./internal/runUpkeep.ts"
 import type { Run } from "./Run.ts"
+import type * as RunEventRepository from "./RunEventRepository.ts"
 import * as RunEventLog from "./RunEventLog.ts"
 
 /**
@@ -252,23 +254,25 @@ export const layer = <E, R>(
     Effect.gen(function*() {
       const log = yield* RunEventLog.RunEventLog
       const engine = yield* WorkflowEngine.WorkflowEngine
-      return (limit: number) =>
-        Effect.tap(
-          log.engine.wake({ limit }),
-          (quiet) =>
-            Effect.forEach(quiet, ({ answered: names, runId }) =>
-              Effect.gen(function*() {
-                yield* execute(engine, runId)
-                yield* Effect.forEach(names, (name) =>
-                  engine.deferredDone(answered(name), {
-                    workflowName: Flow._tag,
-                    executionId: runId,
-                    deferredName: answered(name).name,
-                    exit: Exit.void
-                  }), { discard: true })
-                yield* engine.resume(Flow, runId)
-              }), { discard: true, concurrency: 4 })
-        )
+      const wake = ({ answered: names, runId }: RunEventRepository.QuietRun) =>
+        Effect.gen(function*() {
+          yield* execute(engine, runId)
+          yield* Effect.forEach(names, (name) =>
+            engine.deferredDone(answered(name), {
+              workflowName: Flow._tag,
+              executionId: runId,
+              deferredName: answered(name).name,
+              exit: Exit.void
+            }), { discard: true })
+          yield* engine.resume(Flow, runId)
+        })
+      // One that the engine refuses keeps none of the others waiting.
+      return Effect.fnUntraced(function*(limit: number) {
+        const quiet = yield* log.engine.wake({ limit })
+        const woken = yield* Effect.forEach(quiet, (run) => Effect.exit(wake(run)), { concurrency: 4 })
+        yield* Option.getOrElse(Arr.findFirst(woken, Exit.isFailure), () => Exit.void)
+        return quiet
+      })
     })
   )
   return Layer.merge(registration, Layer.orDie(upkeep))

@@ -3,7 +3,9 @@
  *
  * Tables: `<prefix>runs`, `<prefix>run_events`, `<prefix>run_questions`, `<prefix>run_writes`,
  * `<prefix>run_aborts`; history of migrations: `<prefix>runs_migrations`.
- * Times are the database's. Writers of one run wait for each other on the run's row; on SQLite every transaction is
+ * Times are the database's. An append leaves the run's row alone: where the log of a run that has not ended stands is said
+ * by its last event, whose key no other writer can take. On PostgreSQL an append holds a shared lock on the row, so that
+ * what ends the run or raises its epoch waits for it. Others wait for each other on the row; on SQLite every transaction is
  * exclusive from its beginning (`BEGIN IMMEDIATE`).
  */
 import {
@@ -40,6 +42,7 @@ import {
   type WriterRefused
 } from "./RunEventRepository.ts"
 import { isEnded } from "./Run.ts"
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -55,7 +58,7 @@ import * as Statements from "../sql/Statements.ts"
 import { failedAs } from "../sql/Transactions.ts"
 
 const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | undefined): ReadonlyArray<string> => {
-  const { bigint, clustered, table } = Statements.make(sql, options)
+  const { bigint, clustered, isPg, table } = Statements.make(sql, options)
   const runs = table("runs")
   return [
     `CREATE TABLE ${runs} (
@@ -73,10 +76,9 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       started_at_millis ${bigint} NOT NULL,
       heartbeat_at_millis ${bigint},
       completed_at_millis ${bigint},
-      last_seq ${bigint} NOT NULL CHECK (last_seq >= 0),
-      end_seq ${bigint} CHECK (end_seq = last_seq),
-      event_count ${bigint} NOT NULL CHECK (event_count >= 0),
-      byte_count ${bigint} NOT NULL CHECK (byte_count >= 0),
+      end_seq ${bigint} CHECK (end_seq >= 1),
+      event_count ${bigint} CHECK (event_count >= 0),
+      byte_count ${bigint} CHECK (byte_count >= 0),
       metadata TEXT NOT NULL,
       resume TEXT,
       workflow TEXT,
@@ -86,7 +88,8 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       purged_at_millis ${bigint},
       CHECK ((status IN ('queued', 'running')) = (completed_at_millis IS NULL)),
       CHECK ((completed_at_millis IS NULL) = (lease_expires_at_millis IS NOT NULL)),
-      CHECK (completed_at_millis IS NOT NULL OR (end_seq IS NULL AND end_reason IS NULL AND expired_at_millis IS NULL)),
+      CHECK (completed_at_millis IS NOT NULL OR (end_seq IS NULL AND event_count IS NULL AND byte_count IS NULL
+        AND end_reason IS NULL AND expired_at_millis IS NULL)),
       CHECK (purged_at_millis IS NULL OR expired_at_millis IS NOT NULL),
       UNIQUE (owner_key, idempotency_key)
     )`,
@@ -124,8 +127,21 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       kind TEXT NOT NULL CHECK (kind IN ('data', 'end')),
       data TEXT NOT NULL,
       at_millis ${bigint} NOT NULL,
+      byte_total ${bigint} NOT NULL,
       PRIMARY KEY (run_id, seq)
     ) ${clustered}`,
+    // The last event of a run as it is now: what a statement of its own finds is as old as the statement, which may have
+    // waited for a lock.
+    ...isPg
+      ? [
+        `CREATE FUNCTION ${
+          table("run_head")
+        }(TEXT) RETURNS TABLE (head_seq BIGINT, head_bytes BIGINT) LANGUAGE sql VOLATILE AS
+      'SELECT COALESCE(max(seq), 0), COALESCE(max(byte_total), 0) FROM (
+        SELECT seq, byte_total FROM ${table("run_events")} WHERE run_id = $1 ORDER BY seq DESC LIMIT 1
+      ) AS head'`
+      ]
+      : [],
 
     `CREATE TABLE ${table("run_questions")} (
       run_id TEXT NOT NULL,
@@ -176,20 +192,23 @@ type Stored<A> = {
   readonly [K in keyof A]: A[K] extends number ? unknown : A[K] extends number | null ? unknown : A[K]
 }
 
-/** A head, with the time at which it was locked. */
-interface LockedHead extends AppendHead {
+/** The head of a run that has not ended, with the time at which it was locked. */
+interface LockedHead extends Omit<AppendHead, "eventCount"> {
   readonly atMillis: number
 }
 
-const toHead = (row: Stored<LockedHead>): LockedHead => ({
-  atMillis: Dialect.toNatural(row.atMillis),
-  runId: row.runId,
-  status: row.status,
-  epoch: Dialect.toNatural(row.epoch),
-  lastSeq: Dialect.toNatural(row.lastSeq),
-  eventCount: Dialect.toNatural(row.eventCount),
-  byteCount: Dialect.toNatural(row.byteCount)
-})
+const toHead = (row: Stored<LockedHead>): AppendHead & LockedHead => {
+  const lastSeq = Dialect.toNatural(row.lastSeq)
+  return {
+    atMillis: Dialect.toNatural(row.atMillis),
+    runId: row.runId,
+    status: row.status,
+    epoch: Dialect.toNatural(row.epoch),
+    lastSeq,
+    eventCount: lastSeq,
+    byteCount: Dialect.toNatural(row.byteCount)
+  }
+}
 
 const toEventRow = (row: Stored<RunEventRow>): RunEventRow => ({
   seq: Dialect.toNatural(row.seq),
@@ -240,15 +259,28 @@ export const make: (
     const amongPicked = among("SELECT run_id FROM picked")
     const amongIds = among(isPg ? "SELECT json_array_elements_text(CAST(? AS json))" : "SELECT value FROM json_each(?)")
 
-    const runColumns = rows.columns
-    const headColumns = `run_id AS "runId", status, epoch, last_seq AS "lastSeq", event_count AS "eventCount",
-    byte_count AS "byteCount"`
+    // Until a run has ended, its last event says where its log stands.
+    const lastOf = (column: "seq" | "byte_total") =>
+      `COALESCE((SELECT last.${column} FROM ${events} AS last WHERE last.run_id = ${runs}.run_id
+        ORDER BY last.seq DESC LIMIT 1), 0)`
+    const runHead = table("run_head")
+    const columnsBy = (seq: string, bytes: string) =>
+      rows.columnsWith({
+        lastSeq: `COALESCE(end_seq, ${seq})`,
+        eventCount: `COALESCE(event_count, ${seq})`,
+        byteCount: `COALESCE(byte_count, ${bytes})`
+      })
+    const runColumns = columnsBy(lastOf("seq"), lastOf("byte_total"))
+    // For a statement that may have waited for an append.
+    const currentColumns = isPg
+      ? columnsBy(`(SELECT head_seq FROM ${runHead}(run_id))`, `(SELECT head_bytes FROM ${runHead}(run_id))`)
+      : runColumns
 
     // A run that is queued or running.
     const alive = "completed_at_millis IS NULL"
-    const toEnd =
-      `status = ?, end_reason = ?, completed_at_millis = ${now}, lease_expires_at_millis = NULL, last_seq = last_seq + 1,
-    end_seq = last_seq + 1`
+    const toEnd = (seq: string, bytes: string) =>
+      `status = ?, end_reason = ?, completed_at_millis = ${now}, lease_expires_at_millis = NULL, end_seq = ${seq} + 1,
+    event_count = ${seq}, byte_count = ${bytes}`
 
     // ---- Starting -------------------------------------------------------------------------------------------------
 
@@ -274,9 +306,8 @@ export const make: (
     const insertAlive = (status: "queued" | "running", condition: string) =>
       oneRun(
         `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
-      metadata, status, epoch, lease_expires_at_millis, started_at_millis, last_seq, event_count, byte_count,
-      open_questions, resume, workflow)
-    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${startedNow}, 0, 0, 0, 0, ?, ?
+      metadata, status, epoch, lease_expires_at_millis, started_at_millis, open_questions, resume, workflow)
+    SELECT ?, ?, ?, ?, ?, ?, ?, ?, '${status}', 1, ${now} + ?, ${startedNow}, 0, ?, ?
     WHERE ${isFew} AND ${condition}
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
       )
@@ -285,9 +316,9 @@ export const make: (
     const insertQueued = insertAlive("queued", `(SELECT count(*) ${waiting}) < ?`)
     const insertAborted = oneRun(
       `INSERT INTO ${runs} (run_id, thread_id, owner_key, owner_subject, owner_org, idempotency_key, request_digest,
-      metadata, status, end_reason, epoch, started_at_millis, completed_at_millis, last_seq, end_seq, event_count, byte_count,
+      metadata, status, end_reason, epoch, started_at_millis, completed_at_millis, end_seq, event_count, byte_count,
       open_questions)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'aborted', ?, 1, ${startedNow}, ${now}, 1, 1, 0, 0, 0)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'aborted', ?, 1, ${startedNow}, ${now}, 1, 0, 0, 0)
     ON CONFLICT DO NOTHING RETURNING ${runColumns}`
     )
     const byKey = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE owner_key = ? AND idempotency_key = ?`)
@@ -346,32 +377,43 @@ export const make: (
       `SELECT run_id AS "runId" ${waiting} ORDER BY started_at_millis, run_id LIMIT 1`
     )
     const insertEnd = statement(
-      `INSERT INTO ${events} (run_id, seq, kind, data, at_millis) VALUES (?, ?, 'end', ?, ?)`
+      `INSERT INTO ${events} (run_id, seq, kind, data, at_millis, byte_total) VALUES (?, ?, 'end', ?, ?, ?)`
     )
     const announceEnds = (rows: ReadonlyArray<RunRow>) =>
       wakeUps.announce(topic, rows.map(({ lastSeq, runId }) => [runId, lastSeq]))
     const storeEnd = (run: RunRow, data: string) =>
       Effect.andThen(
-        insertEnd([run.runId, run.lastSeq, data, run.completedAtMillis ?? run.startedAtMillis]),
+        insertEnd([run.runId, run.lastSeq, data, run.completedAtMillis ?? run.startedAtMillis, run.byteCount]),
         announceEnds([run])
       )
 
     /**
-     * Puts an update that ends runs together with their terminal events. To be run in a transaction on SQLite. On PostgreSQL
-     * it is one statement, so that a process which stops in the middle leaves no lock behind that keeps a reaper waiting.
+     * Ends the runs that are picked, together with their terminal events. To be run in a transaction on SQLite. On
+     * PostgreSQL it is one statement, so that a process which stops in the middle leaves no lock behind that keeps a reaper
+     * waiting: it locks the rows, and only then looks where their logs stand. The parameters are those of the pick, the
+     * status and the reason.
      */
-    const ending = (update: string, pick?: string) => {
-      const picked = pick === undefined ? "" : `picked AS MATERIALIZED (${pick})`
+    const ending = (pick: string, then: "" | ", epoch = epoch + 1", lock = isPg ? " FOR UPDATE" : "") => {
+      const picked = `WITH picked AS MATERIALIZED (SELECT run_id AS picked_id FROM ${runs} WHERE ${pick}${lock})`
+      const amongPicked = among("SELECT picked_id FROM picked")
       if (isPg) {
         const end = manyRuns(
-          `WITH ${picked === "" ? "" : `${picked},`} ended AS (${update} RETURNING ${runColumns}), stored AS (
-          INSERT INTO ${events} (run_id, seq, kind, data, at_millis)
-          SELECT "runId", "lastSeq", 'end', CAST(? AS text), "completedAtMillis" FROM ended
+          `${picked}, headed AS MATERIALIZED (
+          SELECT picked_id, head_seq, head_bytes FROM picked CROSS JOIN LATERAL ${runHead}(picked_id)
+        ), ended AS (
+          UPDATE ${runs} SET ${toEnd("head_seq", "head_bytes")}${then} FROM headed
+          WHERE run_id = picked_id AND ${amongPicked} RETURNING ${runColumns}
+        ), stored AS (
+          INSERT INTO ${events} (run_id, seq, kind, data, at_millis, byte_total)
+          SELECT "runId", "lastSeq", 'end', CAST(? AS text), "completedAtMillis", "byteCount" FROM ended
         ) SELECT * FROM ended`
         )
         return (parameters: Statements.Parameters, data: string) => Effect.tap(end([...parameters, data]), announceEnds)
       }
-      const end = manyRuns(`${picked === "" ? "" : `WITH ${picked}`} ${update} RETURNING ${runColumns}`)
+      const end = manyRuns(
+        `${picked} UPDATE ${runs} SET ${toEnd(lastOf("seq"), lastOf("byte_total"))}${then}
+      WHERE ${amongPicked} RETURNING ${runColumns}`
+      )
       return (parameters: Statements.Parameters, data: string) =>
         Effect.tap(end(parameters), (rows) => Effect.forEach(rows, (run) => storeEnd(run, data), { discard: true }))
     }
@@ -380,16 +422,12 @@ export const make: (
     // What is left for the reaper.
     const isLost = (at: string) =>
       `lease_expires_at_millis < ${at} AND workflow IS NULL AND (resume IS NULL OR epoch >= ? OR lease_expires_at_millis < ${at} - ?)`
-    const endStale = ending(
-      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1
-    WHERE owner_key = ? AND thread_id = ? AND status = 'running' AND ${isLost(now)}`
-    )
+    const ofSlot = "owner_key = ? AND thread_id = ? AND status = 'running'"
+    const endStale = ending(`${ofSlot} AND ${isLost(now)}`, ", epoch = epoch + 1")
     const endStaleOf = (ownerKey: string, threadId: string, stale: StaleEnd) =>
-      endStale(["failed", stale.reason, ownerKey, threadId, stale.maxEpoch, stale.patienceMillis], stale.data)
+      endStale([ownerKey, threadId, stale.maxEpoch, stale.patienceMillis, "failed", stale.reason], stale.data)
 
-    const endHolder = ending(
-      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE owner_key = ? AND thread_id = ? AND status = 'running'`
-    )
+    const endHolder = ending(ofSlot, ", epoch = epoch + 1")
 
     const start = Effect.fnUntraced(function*(options: StartOptions): Effect.fn.Return<StartOutcome, Failure> {
       const { idempotencyKey, ownerKey, stale, threadId, whenBusy } = options
@@ -433,7 +471,7 @@ export const make: (
       const isFull = hasTooManyRunning(ownerKey, options.maxRunning)
       if (whenBusy?._tag === "Interrupt") {
         const [lost] = stale === undefined ? [] : yield* endStaleOf(ownerKey, threadId, stale)
-        const [ended] = yield* endHolder(["aborted", whenBusy.end.reason, ...thread], whenBusy.end.data)
+        const [ended] = yield* endHolder([...thread, "aborted", whenBusy.end.reason], whenBusy.end.data)
         const run = yield* insertRunningFirst(values((lost ?? ended) === undefined ? options.maxRunning : undefined))
         if (Option.isSome(run)) {
           return { _tag: "Created", run: run.value, interrupted: ended?.runId, stale: lost?.runId }
@@ -501,10 +539,12 @@ export const make: (
     const lockedHeads = (which: string) =>
       statement<Stored<LockedHead>>(
         isPg
-          ? `SELECT locked.*, ${now} AS "atMillis" FROM (
-            SELECT ${headColumns} FROM ${runs} WHERE ${which} ORDER BY run_id FOR UPDATE
-          ) AS locked`
-          : `SELECT ${headColumns}, ${now} AS "atMillis" FROM ${runs} WHERE ${which}`
+          ? `SELECT "runId", status, epoch, head_seq AS "lastSeq", head_bytes AS "byteCount", ${now} AS "atMillis" FROM (
+            SELECT run_id AS "runId", status, epoch FROM ${runs} WHERE ${which} ORDER BY run_id FOR UPDATE
+          ) AS locked CROSS JOIN LATERAL ${runHead}("runId")`
+          : `SELECT run_id AS "runId", status, epoch, ${lastOf("seq")} AS "lastSeq", ${
+            lastOf("byte_total")
+          } AS "byteCount", ${now} AS "atMillis" FROM ${runs} WHERE ${which}`
       )
     const lockOneHead = lockedHeads("run_id = ?")
     // Rows are locked in one order everywhere, so that two batches cannot wait for each other in a circle.
@@ -519,35 +559,20 @@ export const make: (
     }
 
     const insertAtOnce = statement(
-      `INSERT INTO ${events} (run_id, seq, kind, data, at_millis)
-    SELECT "runId", seq, kind, data, "atMillis"
-    FROM json_to_recordset(CAST(? AS json)) AS new("runId" text, seq bigint, kind text, data text, "atMillis" bigint)`
+      `INSERT INTO ${events} (run_id, seq, kind, data, at_millis, byte_total)
+    SELECT "runId", seq, kind, data, "atMillis", "byteTotal" FROM json_to_recordset(CAST(? AS json))
+      AS new("runId" text, seq bigint, kind text, data text, "atMillis" bigint, "byteTotal" bigint)`
     )
     const insertMany = forMany(
-      "(?, ?, ?, ?, ?)",
-      (rows) => `INSERT ${orFail}INTO ${events} (run_id, seq, kind, data, at_millis) VALUES ${rows}`
+      "(?, ?, ?, ?, ?, ?)",
+      (rows) => `INSERT ${orFail}INTO ${events} (run_id, seq, kind, data, at_millis, byte_total) VALUES ${rows}`
     )
     const insertEvents = (rows: ReadonlyArray<NewEvent>): Effect.Effect<unknown, Failure> =>
       isPg
         ? insertAtOnce([JSON.stringify(rows)])
-        : insertMany(rows.map(({ atMillis, data, kind, runId, seq }) => [runId, seq, kind, data, atMillis]))
-
-    const updateAtOnce = statement(
-      `UPDATE ${runs} AS run SET last_seq = new."lastSeq", event_count = new."eventCount", byte_count = new."byteCount"
-    FROM json_to_recordset(CAST(? AS json))
-      AS new("runId" text, "lastSeq" bigint, "eventCount" bigint, "byteCount" bigint)
-    WHERE run.run_id = new."runId"`
-    )
-    const updateMany = forMany(
-      "(?, ?, ?, ?)",
-      (rows) =>
-        `UPDATE ${orFail}${runs} SET last_seq = column2, event_count = column3, byte_count = column4
-      FROM (VALUES ${rows}) AS new WHERE run_id = column1`
-    )
-    const updateHeads = (heads: ReadonlyArray<AppendHead>): Effect.Effect<unknown, Failure> =>
-      isPg
-        ? updateAtOnce([JSON.stringify(heads)])
-        : updateMany(heads.map(({ byteCount, eventCount, lastSeq, runId }) => [runId, lastSeq, eventCount, byteCount]))
+        : insertMany(
+          rows.map(({ atMillis, byteTotal, data, kind, runId, seq }) => [runId, seq, kind, data, atMillis, byteTotal])
+        )
 
     const writes = table("run_writes")
     const findWrite = statement<Stored<Omit<KeyedWrite, "runId" | "key">>>(
@@ -587,7 +612,6 @@ export const make: (
       const plan = planAppend({ ...options, heads, atMillis, writes: yield* knownWrites(options.items) })
       if (plan.events.length > 0) {
         yield* insertEvents(plan.events)
-        yield* updateHeads(plan.heads)
         yield* Effect.forEach(
           plan.writes,
           ({ atMillis, firstSeq, key, lastSeq, runId }) => insertWrite([runId, key, firstSeq, lastSeq, atMillis]),
@@ -598,28 +622,33 @@ export const make: (
       return plan.outcomes
     })
 
-    // If every item is fitting, PostgreSQL does it all in one statement: one round trip, and no lock that outlives it.
+    // If every item is fitting, PostgreSQL does it all in one statement: one round trip, and no lock that outlives it. Rows
+    // are looked up by their keys one by one, in one order, whatever the planner believes of the table. Of two statements
+    // that number the events of one run from the same last event, the second fails on the key.
     const appendWhole = statement<{ readonly runId: string; readonly before: unknown; readonly atMillis: unknown }>(
       `WITH fitting AS MATERIALIZED (
-      SELECT run.run_id, last_seq AS before, given.count, given.bytes
-      FROM unnest(CAST(? AS text[]), CAST(? AS bigint[]), CAST(? AS bigint[]), CAST(? AS bigint[]))
-        AS given(run_id, epoch, count, bytes)
-      JOIN ${runs} AS run ON run.run_id = given.run_id
-      WHERE status = 'running' AND run.epoch = given.epoch AND event_count + given.count <= ?
-        AND byte_count + given.bytes <= ?
-      ORDER BY run.run_id FOR UPDATE OF run
-    ), advanced AS (
-      UPDATE ${runs} AS run SET last_seq = last_seq + fitting.count, event_count = event_count + fitting.count,
-        byte_count = byte_count + fitting.bytes
-      FROM fitting
-      WHERE run.run_id = fitting.run_id AND (SELECT count(*) FROM fitting) = ?
-      RETURNING run.run_id, fitting.before, ${now} AS at
+      SELECT given.run_id, COALESCE(last.seq, 0) AS before, COALESCE(last.byte_total, 0) AS bytes
+      FROM (
+        SELECT * FROM unnest(CAST(? AS text[]), CAST(? AS bigint[]), CAST(? AS bigint[]), CAST(? AS bigint[]))
+          AS given(run_id, epoch, count, bytes) ORDER BY run_id
+      ) AS given
+      CROSS JOIN LATERAL (
+        SELECT status, epoch FROM ${runs} AS run WHERE run.run_id = given.run_id OFFSET 0 FOR SHARE
+      ) AS run
+      LEFT JOIN LATERAL (
+        SELECT seq, byte_total FROM ${events} AS event WHERE event.run_id = given.run_id ORDER BY seq DESC LIMIT 1
+      ) AS last ON TRUE
+      WHERE run.status = 'running' AND run.epoch = given.epoch AND COALESCE(last.seq, 0) + given.count <= ?
+        AND COALESCE(last.byte_total, 0) + given.bytes <= ?
+    ), whole AS MATERIALIZED (
+      SELECT ${now} AS at FROM (SELECT count(*) AS count FROM fitting) AS counted WHERE count = ?
     ), stored AS (
-      INSERT INTO ${events} (run_id, seq, kind, data, at_millis)
-      SELECT advanced.run_id, advanced.before + new.nth, 'data', new.data, advanced.at
-      FROM unnest(CAST(? AS text[]), CAST(? AS bigint[]), CAST(? AS text[])) AS new(run_id, nth, data)
-      JOIN advanced ON advanced.run_id = new.run_id
-    ) SELECT run_id AS "runId", before, at AS "atMillis" FROM advanced`
+      INSERT INTO ${events} (run_id, seq, kind, data, at_millis, byte_total)
+      SELECT new.run_id, before + new.nth, 'data', new.data, at, bytes + new.total
+      FROM unnest(CAST(? AS text[]), CAST(? AS bigint[]), CAST(? AS bigint[]), CAST(? AS text[]))
+        AS new(run_id, nth, total, data)
+      JOIN fitting ON fitting.run_id = new.run_id CROSS JOIN whole
+    ) SELECT run_id AS "runId", before, at AS "atMillis" FROM fitting CROSS JOIN whole`
     )
     const appendAtOnce = Effect.fnUntraced(function*(options: {
       readonly items: ReadonlyArray<AppendItem>
@@ -630,6 +659,7 @@ export const make: (
       const byRun = new Map<string, { readonly epoch: number; count: number; bytes: number }>()
       const runIds: Array<string> = []
       const nths: Array<bigint> = []
+      const totals: Array<bigint> = []
       const data: Array<string> = []
       let ordinary = true
       for (const item of options.items) {
@@ -640,6 +670,7 @@ export const make: (
         for (const event of item.events) {
           runIds.push(item.runId)
           nths.push(BigInt(++run.count))
+          totals.push(BigInt(run.bytes))
           data.push(event)
         }
       }
@@ -655,6 +686,7 @@ export const make: (
           given.length,
           runIds,
           nths,
+          totals,
           data
         ])
         : []
@@ -692,8 +724,8 @@ export const make: (
         WHEN workflow IS NULL THEN lease_expires_at_millis ELSE ${now} - 1 END
       WHERE run_id = ? RETURNING ${runColumns}`
     )
-    const answeredOf = statement<{ readonly name: string }>(
-      `SELECT name FROM ${questions} WHERE run_id = ? AND value IS NOT NULL`
+    const answeredOf = statement<{ readonly runId: string; readonly name: string }>(
+      `SELECT run_id AS "runId", name FROM ${questions} WHERE ${amongIds} AND value IS NOT NULL`
     )
 
     const ask = Effect.fnUntraced(function*(
@@ -737,13 +769,9 @@ export const make: (
 
     // ---- Ending ---------------------------------------------------------------------------------------------------
 
-    const endWithEpoch = ending(`UPDATE ${runs} SET ${toEnd} WHERE run_id = ? AND epoch = ? AND ${alive}`)
-    const endAnyEpoch = ending(
-      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND ${alive}`
-    )
-    const endOwned = ending(
-      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE run_id = ? AND owner_key = ? AND ${alive}`
-    )
+    const endWithEpoch = ending(`run_id = ? AND epoch = ? AND ${alive}`, "")
+    const endAnyEpoch = ending(`run_id = ? AND ${alive}`, ", epoch = epoch + 1")
+    const endOwned = ending(`run_id = ? AND owner_key = ? AND ${alive}`, ", epoch = epoch + 1")
     const byId = oneRun(`SELECT ${runColumns} FROM ${runs} WHERE run_id = ?`)
 
     // The row shows why a conditional update has missed it: runs end and epochs rise for good.
@@ -758,8 +786,8 @@ export const make: (
     }): Effect.fn.Return<AbortOutcome, Failure> {
       const { ownerKey, reason, runId } = options
       const [ended] = ownerKey === undefined
-        ? yield* endAnyEpoch(["aborted", reason, runId], options.data)
-        : yield* endOwned(["aborted", reason, runId, ownerKey], options.data)
+        ? yield* endAnyEpoch([runId, "aborted", reason], options.data)
+        : yield* endOwned([runId, ownerKey, "aborted", reason], options.data)
       if (ended !== undefined) return { _tag: "Aborted", run: ended }
       const run = Option.getOrUndefined(yield* byId([runId]))
       return run === undefined || (ownerKey !== undefined && run.ownerKey !== ownerKey)
@@ -796,7 +824,7 @@ export const make: (
     )(
       `UPDATE ${runs} SET epoch = epoch + 1, starts = starts + 1, heartbeat_at_millis = ${now},
         lease_expires_at_millis = ${now} + ?
-      WHERE run_id = ? AND ${alive} AND workflow IS NOT NULL RETURNING ${runColumns}, workflow, starts`
+      WHERE run_id = ? AND ${alive} AND workflow IS NOT NULL RETURNING ${currentColumns}, workflow, starts`
     )
     const quiet = statement<{ readonly runId: string }>(picking(
       `SELECT run_id FROM ${runs} WHERE lease_expires_at_millis IS NOT NULL AND workflow IS NOT NULL
@@ -805,24 +833,25 @@ export const make: (
       WHERE ${alive} AND ${amongPicked} RETURNING run_id AS "runId"`
     ))
     // A lease is begun before the answers are read, so that one which comes in between ends that lease.
-    const wake = ({ leaseMillis, limit }: { readonly limit: number; readonly leaseMillis: number }) =>
-      Effect.flatMap(
-        write("find runs to wake")(quiet([limit, leaseMillis])),
-        (found) =>
-          Effect.forEach(found, ({ runId }) =>
-            Effect.map(kit.read("read the answers of a run")(answeredOf([runId])), (answered): QuietRun => ({
-              runId,
-              answered: answered.map(({ name }) =>
-                name
-              )
-            })))
+    const wake = Effect.fnUntraced(function*(options: { readonly limit: number; readonly leaseMillis: number }) {
+      const found = yield* write("find runs to wake")(quiet([options.limit, options.leaseMillis]))
+      if (found.length === 0) return []
+      const runIds = JSON.stringify(found.map(({ runId }) => runId))
+      const answers = Arr.groupBy(
+        yield* kit.read("read the answers of runs")(answeredOf([runIds])),
+        ({ runId }) => runId
       )
+      return found.map(({ runId }): QuietRun => ({
+        runId,
+        answered: (answers[runId] ?? []).map(({ name }) => name)
+      }))
+    })
 
     // Several reapers share the work: on PostgreSQL each passes over the rows that another one, or a heartbeat, holds.
     const reap = ending(
-      `UPDATE ${runs} SET ${toEnd}, epoch = epoch + 1 WHERE ${alive} AND ${amongPicked}`,
-      `SELECT run_id FROM ${runs} WHERE lease_expires_at_millis IS NOT NULL AND ${isLost(fixedNow)}
-    ORDER BY lease_expires_at_millis LIMIT ?${skipLocked}`
+      `lease_expires_at_millis IS NOT NULL AND ${isLost(fixedNow)} ORDER BY lease_expires_at_millis LIMIT ?`,
+      ", epoch = epoch + 1",
+      skipLocked
     )
     const takeOver = kit.all((row: { readonly resume: string }) =>
       Effect.map(rows.decode(row), (run): TakenRun => ({ run, resume: row.resume }))
@@ -830,7 +859,7 @@ export const make: (
       `SELECT run_id FROM ${runs} WHERE lease_expires_at_millis IS NOT NULL AND resume IS NOT NULL
       AND lease_expires_at_millis < ${fixedNow} AND epoch < ? ORDER BY lease_expires_at_millis LIMIT ?${skipLocked}`,
       `UPDATE ${runs} SET epoch = epoch + 1, heartbeat_at_millis = ${now}, lease_expires_at_millis = ${now} + ?
-      WHERE ${alive} AND ${amongPicked} RETURNING ${runColumns}, resume`
+      WHERE ${alive} AND ${amongPicked} RETURNING ${currentColumns}, resume`
     ))
 
     // ---- Reading --------------------------------------------------------------------------------------------------
@@ -847,7 +876,9 @@ export const make: (
     const readEvents = statement<Stored<RunEventRow>>(readText)
     const readEventRows = statement<RunEventRow>(readText)
     const heads = statement<Stored<RunHead>>(
-      `SELECT run_id AS "runId", status, last_seq AS "lastSeq" FROM ${runs} WHERE ${amongIds}`
+      `SELECT run_id AS "runId", status, COALESCE(end_seq, ${
+        lastOf("seq")
+      }) AS "lastSeq" FROM ${runs} WHERE ${amongIds}`
     )
 
     // ---- Compacting -----------------------------------------------------------------------------------------------
@@ -961,16 +992,21 @@ export const make: (
       append: (options) => {
         const oneByOne = Effect.suspend(() => transaction("append events")(append(options)))
         if (!isPg) return oneByOne
-        // If some item is refused: which ones, and why, is decided one by one, under the locks of a transaction.
+        // If some item is refused, or another call numbers events of the same run: what becomes of each is decided one by
+        // one, under the locks of a transaction. A caller's own transaction could not go on after such a conflict.
         return Effect.flatMap(
-          write("append events")(appendAtOnce(options)),
-          Option.match({ onNone: () => oneByOne, onSome: Effect.succeed })
+          kit.isJoined,
+          (isJoined) =>
+            isJoined ? oneByOne : write("append events")(appendAtOnce(options)).pipe(
+              Effect.flatMap(Option.match({ onNone: () => oneByOne, onSome: Effect.succeed })),
+              Effect.catchIf(({ reason }) => reason === "Conflict", () => oneByOne)
+            )
         )
       },
       finish: (options) =>
         atomically("end a run")(
           Effect.flatMap(
-            endWithEpoch([options.status, options.reason, options.runId, options.epoch], options.data),
+            endWithEpoch([options.runId, options.epoch, options.status, options.reason], options.data),
             ([run]): Effect.Effect<FinishOutcome, Failure> =>
               run === undefined
                 ? refusedWriter(options.runId, options.epoch)

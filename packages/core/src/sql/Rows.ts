@@ -41,6 +41,8 @@ export class CorruptRow extends Schema.TaggedError<CorruptRow>()("CorruptRow", {
 export interface Rows<A> {
   /** What a statement selects or returns: every column, by the name of its field. */
   readonly columns: string
+  /** As `columns`, with other expressions for some fields. */
+  readonly columnsWith: (expressions: { readonly [Field in keyof A]?: string }) => string
   /**
    * Inserts one row whose parameters are those of `values`; conflicts and what is returned follow. There, `stored` is the row
    * that stands in the way.
@@ -97,8 +99,14 @@ export const make = <Row extends object, Encoded>(
       : []
   )
   const decode = Schema.decodeUnknownEffect(schema)
+  const columnsWith = (expressions: { readonly [field: string]: string | undefined }): string =>
+    fields.map((field) => {
+      const expression = expressions[field] ?? columnOf(field)
+      return expression === field ? field : `${expression} AS "${field}"`
+    }).join(", ")
   return {
-    columns: fields.map((field) => columnOf(field) === field ? field : `${columnOf(field)} AS "${field}"`).join(", "),
+    columns: columnsWith({}),
+    columnsWith,
     insert: `INSERT INTO ${table} AS stored (${fields.map(columnOf).join(", ")}) VALUES (${
       fields.map(() => "?").join(", ")
     })`,

@@ -66,6 +66,8 @@ export interface Transactions {
   readonly transaction: Run
   /** Runs statements that read as of one point in time; no writer is waited for or held up. */
   readonly snapshot: Run
+  /** Tells whether the caller has a transaction of its own, which operations then join. */
+  readonly isJoined: Effect.Effect<boolean>
 }
 
 const attempts = 8
@@ -236,9 +238,11 @@ export const make = Effect.fnUntraced(function*(
     ? (self) => Effect.flatMap(isStrict(sql), (strict) => (strict ? committed : bare)(self))
     : bare
 
+  const joinsAny = (context: Context.Context<never>) =>
+    Option.isSome(Context.getOption(context, sql.transactionService))
   const run = (wrap: Wrap, wrapJoined: Wrap, loses: (progress: Progress) => boolean): Run => (operation) => (self) =>
     Effect.withFiber((fiber) => {
-      const joins = Option.isSome(Context.getOption(fiber.context, sql.transactionService))
+      const joins = joinsAny(fiber.context)
       const once = Effect.suspend(() => {
         const progress: Progress = { committing: false }
         return within(
@@ -275,6 +279,7 @@ export const make = Effect.fnUntraced(function*(
     read: run(single, bare, () => false),
     write: run(single, bare, () => true),
     transaction: run(committed, nested, (progress) => progress.committing),
-    snapshot: run(begun(isPg ? "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" : "BEGIN"), nested, () => false)
+    snapshot: run(begun(isPg ? "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" : "BEGIN"), nested, () => false),
+    isJoined: Effect.withFiber((fiber) => Effect.succeed(joinsAny(fiber.context)))
   }
 })

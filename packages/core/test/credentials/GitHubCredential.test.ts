@@ -67,7 +67,7 @@ describe("GitHubCredential", () => {
       assert.strictEqual(yield* tag({ status: 200 }, {}), "NeedsToken")
     }))
 
-  it.effect("SCOPE-09 SCOPE-11: says until when a limit lasts, in each way in which GitHub tells it", () =>
+  it.effect("SCOPE-09 SCOPE-11 C-91: says until when a limit lasts, in each way in which GitHub tells it", () =>
     Effect.gen(function*() {
       const limited = (status: number, headers: Record<string, string>) =>
         Effect.map(check({ status, headers }), ({ verdict }) => verdict)

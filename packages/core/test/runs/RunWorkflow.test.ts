@@ -173,6 +173,26 @@ describe("a run of an engine", () => {
       Layer.provideMerge(RunWorkflow.layer(({ input }) => Effect.succeed(input)), Log)
     )))
 
+  it.live("RUN-21: a run that the engine refuses keeps no other waiting", () =>
+    Effect.gen(function*() {
+      const log = yield* RunEventLog.RunEventLog
+      const refused = yield* log.engine.start(request("refused"))
+      const others = yield* Effect.forEach(["one", "two", "three"], (key) => log.engine.start(request(key)))
+      const engine = yield* WorkflowEngine.WorkflowEngine
+      const refusing = WorkflowEngine.WorkflowEngine.of({
+        ...engine,
+        execute: (workflow, options) =>
+          options.executionId === refused.run.runId
+            ? Effect.die(new Error("The engine does not know this run"))
+            : engine.execute(workflow, options)
+      })
+      yield* Effect.forEach(others, ({ run }) => dataOf(run.runId)).pipe(
+        Effect.provide(RunWorkflow.layer(() => Effect.void)),
+        Effect.provideService(WorkflowEngine.WorkflowEngine, refusing)
+      )
+      assert.strictEqual((yield* log.get({ runId: refused.run.runId })).status, "running")
+    }).pipe(Effect.provide(Log)))
+
   it.live("RUN-21 RUN-05: a step that was cut off repeats nothing, or says that it begins again", () =>
     Effect.gen(function*() {
       const log = yield* RunEventLog.RunEventLog

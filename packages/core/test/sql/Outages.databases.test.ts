@@ -32,7 +32,7 @@ import { RateLimiterStore } from "effect/persistence/RateLimiter"
 import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import { inject } from "vitest"
-import { postgres } from "../../../../test-support/databases.ts"
+import { postgres, postgresSerializable } from "../../../../test-support/databases.ts"
 import { type Network, network } from "../../../../test-support/network.ts"
 
 const change = { actor: "operator", nowMillis: 1_000 }
@@ -416,4 +416,37 @@ describe("PostgreSQL that does not answer", { concurrent: true }, () => {
         assert.deepStrictEqual(yield* eventually(Effect.provideContext(migrate, another)), [[1, "first"]])
       }).pipe(Effect.scoped))
   }
+})
+
+describe("PostgreSQL whose transactions are serializable unless they say otherwise", () => {
+  it.live("C-54: every port changes its tables under READ COMMITTED, on every connection", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const seen = sql<{ readonly isolation: string; readonly changes: number }>`
+        SELECT isolation, count(*)::int AS changes FROM seen GROUP BY isolation`
+      yield* sql`CREATE TABLE seen (isolation TEXT NOT NULL)`
+      yield* sql`CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN INSERT INTO seen VALUES (current_setting(''transaction_isolation'')); RETURN NULL; END'`
+      const tables = yield* sql<{ readonly name: string }>`
+        SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema() AND tablename <> 'seen'`
+      assert.isAbove(tables.length, 15)
+      for (const { name } of tables) {
+        yield* sql`CREATE TRIGGER see AFTER INSERT OR UPDATE OR DELETE ON ${sql(name)}
+          FOR EACH STATEMENT EXECUTE FUNCTION see()`
+      }
+      // A statement that is not the kit's has the database's own isolation.
+      yield* sql`DELETE FROM ${sql(tables[0]?.name ?? "")} WHERE false`
+      assert.deepStrictEqual(yield* seen, [{ isolation: "serializable", changes: 1 }])
+      const changed: Array<string> = []
+      for (const { port, write } of ports) {
+        yield* sql`TRUNCATE seen`
+        // More at once than there are connections.
+        yield* Effect.all(Array.from({ length: 12 }, () => Effect.exit(write)), { concurrency: "unbounded" })
+        const isolations = (yield* seen).map(({ isolation }) => isolation)
+        if (isolations.length > 0) changed.push(port)
+        assert.deepStrictEqual(isolations.filter((isolation) => isolation !== "read committed"), [], port)
+      }
+      // The step of streams finds nothing to delete.
+      assert.deepStrictEqual(ports.map(({ port }) => port).filter((port) => !changed.includes(port)), ["streams"])
+    }).pipe(Effect.provide(Layer.provideMerge(stores, postgresSerializable))))
 })

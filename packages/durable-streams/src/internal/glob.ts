@@ -2,57 +2,55 @@
  * Patterns over paths: `*` stands for one segment or a part of one, `**` for zero or more segments. `%2A` is a star itself.
  */
 
+const segmentsOf = (path: string): ReadonlyArray<string> => path.split("/").filter((segment) => segment !== "")
+
+/** Tells whether a text is made of pieces, in their order, with anything between them. */
+const isMade = ([first = "", ...others]: ReadonlyArray<string>, text: string): boolean => {
+  const last = others.pop()
+  if (last === undefined) return text === first
+  if (!text.startsWith(first) || !text.endsWith(last)) return false
+  let at = first.length
+  for (const piece of others) {
+    const found = text.indexOf(piece, at)
+    if (found === -1) return false
+    at = found + piece.length
+  }
+  return at + last.length <= text.length
+}
+
+/** What a segment of a pattern stands for: any number of segments, or one that is made of these pieces. */
+type Part = "**" | ReadonlyArray<string>
+
 /**
- * Tells whether a pattern matches all of the items, of which its stars take any number. It goes back to the last star alone,
- * since what the stars before it took can only be less: its time is at most the product of both lengths.
+ * Tells whether a pattern matches a path. It goes back to the last `**` alone, since what those before it took can only be
+ * less: its time is at most the product of both lengths, which only the engine's own search for a piece takes.
  */
-const isMatch = <A>(
-  pattern: ReadonlyArray<A>,
-  items: ReadonlyArray<string>,
-  isStar: (part: A) => boolean,
-  fits: (part: A, item: string) => boolean
-): boolean => {
+const isMatch = (parts: ReadonlyArray<Part>, segments: ReadonlyArray<string>): boolean => {
   let at = 0
-  let afterStar = -1
+  let afterStars = -1
   let taken = 0
-  for (let index = 0; index < items.length;) {
-    const part = pattern[at]
-    const item = items[index]
-    if (part !== undefined && isStar(part)) {
-      afterStar = ++at
+  for (let index = 0; index < segments.length;) {
+    const part = parts[at]
+    if (part === "**") {
+      afterStars = ++at
       taken = index
-    } else if (part !== undefined && item !== undefined && fits(part, item)) {
+    } else if (part !== undefined && isMade(part, segments[index] ?? "")) {
       at++
       index++
-    } else if (afterStar >= 0) {
-      at = afterStar
+    } else if (afterStars >= 0) {
+      at = afterStars
       index = ++taken
     } else return false
   }
-  return pattern.slice(at).every(isStar)
+  return parts.slice(at).every((part) => part === "**")
 }
-
-// A star of the pattern, as opposed to one that is meant literally.
-const star = Symbol("star")
-const isStar = (part: symbol | string) => part === star
-const isSame = (part: symbol | string, character: string) => part === character
-
-const segmentsOf = (path: string): ReadonlyArray<string> => path.split("/").filter((segment) => segment !== "")
 
 /** Makes a function that tells whether a path matches. */
 export const matcher = (pattern: string): (path: string) => boolean => {
-  const segments = segmentsOf(pattern).map((segment) =>
-    segment === "**"
-      ? star
-      : Array.from(segment.matchAll(/%2a|./gisu), ([text]) => text === "*" ? star : text.length > 2 ? "*" : text)
+  const parts = segmentsOf(pattern).map((segment): Part =>
+    segment === "**" ? segment : segment.split("*").map((piece) => piece.replaceAll(/%2a/gi, "*"))
   )
-  return (path) =>
-    isMatch(
-      segments,
-      segmentsOf(path),
-      (part) => part === star,
-      (part, segment) => typeof part !== "symbol" && isMatch(part, Array.from(segment), isStar, isSame)
-    )
+  return (path) => isMatch(parts, segmentsOf(path))
 }
 
 /** Returns what every path that matches begins with. */

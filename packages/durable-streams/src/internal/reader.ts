@@ -2,6 +2,7 @@
  * Answers reads of anything that is read in pages: the data so far, the next data as soon as there is some, or all data to
  * come as Server-Sent Events.
  */
+import * as Writer from "@sallyport/core/Writer"
 import * as LiveStream from "@sallyport/http/LiveStream"
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
@@ -286,7 +287,7 @@ const serverSentEvents = (options: {
     Stream.catchCause((cause) => Stream.drain(Stream.fromEffect(Effect.logDebug("A stream of events ended", cause))))
   )
   return LiveStream.make({
-    events,
+    events: Writer.fromStream(events),
     until: Effect.as(Effect.raceFirst(Effect.sleep(live.sseMillis), live.until), Option.none()),
     heartbeatInterval: Duration.millis(live.heartbeatMillis),
     opening: Option.none(),

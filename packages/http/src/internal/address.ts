@@ -16,7 +16,7 @@ import * as HttpServerRequest from "effect/http/HttpServerRequest"
  */
 export const base = Effect.gen(function*() {
   const { publicUrl } = yield* AuthPolicy
-  if (publicUrl !== undefined) return `${publicUrl.origin}${publicUrl.pathname.replace(/\/+$/, "")}`
+  if (publicUrl !== undefined) return `${publicUrl.origin}${publicUrl.pathname.replace(/(?<!\/)\/+$/, "")}`
   const request = yield* HttpServerRequest.HttpServerRequest
   const host = URL.parse(`http://${request.headers.host ?? ""}`)
   if (host === null || !isLoopback(host.hostname)) return ""

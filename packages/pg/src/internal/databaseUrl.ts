@@ -58,7 +58,9 @@ export const read = (text: string): Result.Result<DatabaseUrl, string> => {
   if (whole === undefined || parts.includes(undefined) || /%(?![\da-f]{2})/i.test(query)) {
     return Result.fail(
       `must be ${form}${
-        /[/?#].*@/.test(text.replace(/^\w+:\/\//, "")) ? "; write / ? # and @ in a password as %2F %3F %23 and %40" : ""
+        /^[^/?#]*[/?#].*@/s.test(text.replace(/^\w+:\/\//, ""))
+          ? "; write / ? # and @ in a password as %2F %3F %23 and %40"
+          : ""
       }`
     )
   }

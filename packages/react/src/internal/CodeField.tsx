@@ -4,10 +4,13 @@ import { type Ref, useId } from "react"
 const symbolsOf = (text: string): string =>
   text.normalize("NFKC").toUpperCase().replace(/[IL]/g, "1").replace(/O/g, "0").replace(/[^0-9A-Z]/g, "")
 
+/** Keeps the letters of a code that has no digits. */
+const lettersOf = (text: string): string => text.normalize("NFKC").toUpperCase().replace(/[^A-Z]/g, "")
+
 const grouped = (symbols: string): string => symbols.replace(/.{4}(?=.)/g, "$&-")
 
 /** Shows a code as the field does. */
-export const groups = (code: string): string => grouped(symbolsOf(code))
+export const groups = (code: string, digits = true): string => grouped(digits ? symbolsOf(code) : lettersOf(code))
 
 /** Returns where the caret stands behind so many symbols. */
 const placeAfter = (symbols: number): number => symbols + Math.max(0, Math.floor((symbols - 1) / 4))
@@ -16,11 +19,13 @@ const placeAfter = (symbols: number): number => symbols + Math.max(0, Math.floor
  * Takes a code: groups of four as it is typed, with the caret where it was. What is pasted goes to `onPaste` first, which
  * returns the code in it; none keeps the field as it is.
  */
-export const CodeField = ({ hint, invalid = false, label, lengths, onChange, onPaste, ref, value }: {
+export const CodeField = ({ digits = true, hint, invalid = false, label, lengths, onChange, onPaste, ref, value }: {
   readonly label: string
   readonly value: string
   /** How many symbols a code has, the smallest number first. */
   readonly lengths: readonly [number, ...ReadonlyArray<number>]
+  /** Whether a code may have digits, for which some letters are taken. */
+  readonly digits?: boolean
   readonly invalid?: boolean
   readonly hint: string
   readonly onChange: (code: string) => void
@@ -29,11 +34,12 @@ export const CodeField = ({ hint, invalid = false, label, lengths, onChange, onP
 }) => {
   const id = useId()
   const max = Math.max(...lengths)
-  const count = symbolsOf(value).length
+  const read = digits ? symbolsOf : lettersOf
+  const count = read(value).length
   const wanted = lengths.find((length) => length >= count) ?? max
   const write = (input: HTMLInputElement, text: string, inputType: string) => {
-    const before = symbolsOf(text.slice(0, input.selectionStart ?? text.length)).length
-    const typed = symbolsOf(text)
+    const before = read(text.slice(0, input.selectionStart ?? text.length)).length
+    const typed = read(text)
     // The dash is not a symbol: deleting forward over it deletes the symbol behind it.
     const symbols = inputType === "deleteContentForward" && grouped(typed) === value
       ? typed.slice(0, before) + typed.slice(before + 1)
@@ -72,7 +78,7 @@ export const CodeField = ({ hint, invalid = false, label, lengths, onChange, onP
           const code = onPaste(text)
           if (code === text) return
           event.preventDefault()
-          if (code !== undefined) onChange(groups(code).slice(0, max + Math.floor((max - 1) / 4)))
+          if (code !== undefined) onChange(grouped(read(code).slice(0, max)))
         }}
       />
       <p className="sp-hint sp-num" id={`${id}-hint`}>

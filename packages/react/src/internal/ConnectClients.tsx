@@ -128,7 +128,16 @@ const WaitCard = ({ busy, client, now, onBlock, onDecide }: {
   readonly onBlock: () => void
 }) => {
   const settled = useSettled()
-  const { account, deviceType, label, pendingUntil, proofKeyThumbprint, requestedAt, verificationCode } = client
+  const {
+    account,
+    deviceType,
+    label,
+    pendingUntil,
+    proofKeyThumbprint,
+    requestedAt,
+    requestedScopes,
+    verificationCode
+  } = client
   // The code that was seen goes with the decision: a request that was made again is not approved by an old click.
   const seen = { client: proofKeyThumbprint, code: verificationCode }
   return (
@@ -139,10 +148,11 @@ const WaitCard = ({ busy, client, now, onBlock, onDecide }: {
           {deviceType !== "unknown" && <span className="sp-tag">{deviceType}</span>}
         </p>
         <p className="sp-meta">
-          <span>Account {account}</span>
+          <span>{requestedScopes === undefined ? "Account" : "Program"} {account}</span>
           <span>
             asked <Ago at={requestedAt} now={now} />
           </span>
+          {requestedScopes !== undefined && <span>wants to {Words.doing(requestedScopes)}</span>}
           {pendingUntil !== null && (
             <span>
               request ends in <Left at={pendingUntil} now={now} />

@@ -225,19 +225,19 @@ const browsers = [["Firefox", "Firefox"], ["Edg", "Edge"], ["OPR", "Opera"], ["C
   "Safari"
 ]] as const
 const platforms = [
-  ["iPhone", "iPhone"],
-  ["iPad", "iPad"],
-  ["Android", "Android"],
-  ["CrOS", "ChromeOS"],
-  ["Windows", "Windows"],
-  ["Mac OS X|Macintosh", "Mac"],
-  ["Linux", "Linux"]
+  [/iPhone/, "iPhone"],
+  [/iPad/, "iPad"],
+  [/Android/, "Android"],
+  [/CrOS/, "ChromeOS"],
+  [/Windows/, "Windows"],
+  [/Mac OS X|Macintosh/, "Mac"],
+  [/Linux/, "Linux"]
 ] as const
 
 /** Names a browser by what it says of itself: "Firefox on Linux". */
 export const browserName = (userAgent: string): Option.Option<string> => {
   const [, browser] = browsers.find(([name]) => userAgent.includes(`${name}/`)) ?? []
-  const [, platform] = platforms.find(([name]) => new RegExp(name).test(userAgent)) ?? []
+  const [, platform] = platforms.find(([form]) => form.test(userAgent)) ?? []
   return Option.fromUndefinedOr(
     browser === undefined || platform === undefined ? browser ?? platform : `${browser} on ${platform}`
   )

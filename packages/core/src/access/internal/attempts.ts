@@ -43,7 +43,7 @@ interface Counter {
  */
 export const networksOf = (source: string): ReadonlyArray<string> => {
   // A zone, as in fe80::1%eth0, is not part of an address.
-  const parsed = NetAddress.ipFromString(source.replace(/%.*$/, ""))
+  const parsed = NetAddress.ipFromString(source.replace(/%.*/s, ""))
   if (Result.isFailure(parsed)) return [source.replace(notPrintable, "?").slice(0, 128)]
   const address = NetAddress.toCanonical(parsed.success)
   return (NetAddress.isIpv4Address(address) ? [32] : [48, 56, 64, 128])

@@ -33,6 +33,9 @@ export interface AttemptLimit {
   readonly window?: Duration.Input | undefined
 }
 
+/** How many live sessions a session can have let in. */
+export const defaultMaxLetIn = 1_000
+
 /**
  * Lists the settings of one-time credentials; each has a default.
  *
@@ -47,7 +50,8 @@ export interface Options {
   /** How many links of one session can be open at once. Default 32. */
   readonly maxOpenPerSession?: number | undefined
   /**
-   * How many live sessions one session can have let in by its links, with the uses that these have left. Default 1,000.
+   * How many live sessions one session can have let in, with the uses that its links have left. Default 1,000. A session that
+   * another has let in counts what descends from it too, and shares the number with that.
    */
   readonly maxLetInPerSession?: number | undefined
   /**
@@ -93,7 +97,7 @@ export const settings = ServiceOptions.make({
       defaultMillis,
       maximumMillis,
       maxOpen: yield* read.count("maxOpenPerSession", 32),
-      maxLetIn: yield* read.count("maxLetInPerSession", 1_000),
+      maxLetIn: yield* read.count("maxLetInPerSession", defaultMaxLetIn),
       unboundDelegation: yield* read.flag("unboundDelegation", false),
       perSource: {
         attempts: yield* read.count("attempts.perSource.limit", 10),

@@ -11,6 +11,7 @@ import {
   codeRefusal,
   maxOpenCodes
 } from "../AuthorizationCodeRepository.ts"
+import { countLetIn } from "../Lineage.ts"
 import { mayRedeem } from "../ConnectClientRepository.ts"
 import type { SessionId } from "../Session.ts"
 import { isLive } from "../SessionCredentialRepository.ts"
@@ -25,13 +26,15 @@ export const make = (state: MemoryState): AuthorizationCodeRepository => {
     return row !== undefined && isLive(row, nowMillis)
   }
   return {
-    insert: (row, { nowMillis }) =>
+    insert: (row, { nowMillis }, maxLetIn = Infinity) =>
       Effect.suspend((): Effect.Effect<CodeInsertOutcome, RepositoryError> => {
         if (!isLiveSession(row.issuedBy, nowMillis)) return Effect.succeed("issuer-ended")
         const open = Array.from(codes.values()).filter((code) =>
           code.issuedBy === row.issuedBy && code.sessionId === null && code.expiresAtMillis > nowMillis
         )
         if (open.length >= maxOpenCodes) return Effect.succeed("too-many-open")
+        const letIn = countLetIn({ ...state, links: state.links.values() }, row.issuedBy, nowMillis)
+        if (letIn + open.length >= maxLetIn) return Effect.succeed("too-many-let-in")
         if (codes.has(row.codeDigest)) {
           return Effect.fail(
             new RepositoryError({

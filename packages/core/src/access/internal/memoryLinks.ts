@@ -12,6 +12,7 @@ import {
   type PairingLinkRow,
   toPairingLink
 } from "../BootstrapCredentialRepository.ts"
+import { countLetIn } from "../Lineage.ts"
 import { isLive } from "../SessionCredentialRepository.ts"
 import { append, byId, type MemoryState } from "./memoryState.ts"
 
@@ -64,11 +65,12 @@ export const make = (state: MemoryState): Omit<BootstrapCredentialRepository, "r
           issuedBy !== null && link.issuedBy === issuedBy && isRedeemable(link, change.nowMillis)
         )
         if (open.length >= maxOpen) return Effect.succeed("too-many-open")
-        const children = Array.from(state.sessions.values()).filter((session) =>
-          issuedBy !== null && session.parentId === issuedBy && isLive(session, change.nowMillis)
-        )
-        const letIn = open.reduce((sum, link) => sum + link.remainingUses, children.length)
-        if (issuedBy !== null && letIn + row.remainingUses > maxLetIn) return Effect.succeed("too-many-let-in")
+        if (
+          issuedBy !== null &&
+          countLetIn({ ...state, links: links.values() }, issuedBy, change.nowMillis) + row.remainingUses > maxLetIn
+        ) {
+          return Effect.succeed("too-many-let-in")
+        }
         if (links.has(row.id)) {
           return Effect.fail(
             new RepositoryError({

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as MachineToken from "../MachineToken.ts"
 import type { SessionRow } from "../SessionCredentialRepository.ts"
 import * as SessionToken from "../SessionToken.ts"
 import type * as SigningKeys from "./signingKeys.ts"
@@ -28,7 +29,10 @@ export const make = Effect.fnUntraced(function*(ring: SigningKeys.KeyRing) {
   ): Effect.Effect<Redacted.Redacted> => Effect.provideService(SessionToken.sign(key, claims, type), Mac.Mac, mac)
 
   /** Checks who signed a token. A key that is unknown here may be one that another process has made since. */
-  const verify = Effect.fnUntraced(function*(token: Redacted.Redacted, type?: SessionToken.TokenType) {
+  const verify = Effect.fnUntraced(function*(presented: Redacted.Redacted, type?: SessionToken.TokenType) {
+    const unwrapped = MachineToken.hasForm(presented) ? MachineToken.parse(presented) : Option.some(presented)
+    if (Option.isNone(unwrapped)) return Option.none()
+    const token = unwrapped.value
     const verifyWith = (keys: SigningKeys.SigningKeys) =>
       Effect.provideService(SessionToken.verify(keys, token, type), Mac.Mac, mac)
     const known = ring.known()
@@ -40,10 +44,11 @@ export const make = Effect.fnUntraced(function*(ring: SigningKeys.KeyRing) {
 
   /**
    * Makes the tokens that a session begins with, the refresh token among them if the row says when its token ends. They are
-   * the same each time for the same row, key and seed, and no reader of the store can make them without the seed.
+   * the same each time for the same row, key and seed, and no reader of the store can make them without the seed. A machine's
+   * has the form of `MachineToken`.
    */
   const firstTokens = Effect.fnUntraced(
-    function*(key: SigningKeys.SigningKey, row: SessionRow, secret: Redacted.Redacted) {
+    function*(key: SigningKeys.SigningKey, row: SessionRow, secret: Redacted.Redacted, isMachine: boolean) {
       const seed = yield* Effect.orDie(mac.sign(key.key, encoder.encode(`session of ${Redacted.value(secret)}`)))
       const claims = (jti: Uint8Array, endMillis: number | null): SessionToken.Claims => ({
         sid: row.id,
@@ -53,7 +58,7 @@ export const make = Effect.fnUntraced(function*(ring: SigningKeys.KeyRing) {
         ...(endMillis === null ? {} : { exp: Math.floor(endMillis / 1000) })
       })
       const { absoluteExpiresAtMillis, tokenExpiresAtMillis } = row
-      const token = yield* sign(
+      const signed = yield* sign(
         key,
         claims(
           seed.subarray(0, 16),
@@ -62,6 +67,7 @@ export const make = Effect.fnUntraced(function*(ring: SigningKeys.KeyRing) {
             : Math.min(tokenExpiresAtMillis, absoluteExpiresAtMillis ?? Infinity)
         )
       )
+      const token = isMachine ? MachineToken.make(signed) : signed
       const tokenDigest = yield* digestOf(token)
       if (tokenExpiresAtMillis === null) return { token, tokenDigest, refreshToken: undefined, refreshDigest: null }
       const refreshToken = yield* sign(

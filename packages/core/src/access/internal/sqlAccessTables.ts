@@ -64,6 +64,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       proof_key_thumbprint TEXT,
       link_id ${id},
       parent_id ${id},
+      branch_id ${id},
       let_in_by TEXT NOT NULL CHECK (let_in_by <> ''),
       client TEXT,
       device TEXT NOT NULL,
@@ -92,6 +93,9 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       WHERE proof_key_thumbprint IS NOT NULL`,
     // Descent is looked up through sessions that have ended too, which therefore stay as long as what descends from them.
     `CREATE INDEX ${table("sessions_parent")} ON ${sessions} (parent_id, id) WHERE parent_id IS NOT NULL`,
+    // The session of the first generation that a session with a parent is, or descends from.
+    `CREATE INDEX ${table("sessions_branch")} ON ${sessions} (branch_id)
+      WHERE branch_id IS NOT NULL AND revoked_at_millis IS NULL`,
     `CREATE INDEX ${table("sessions_link")} ON ${sessions} (link_id, id) WHERE link_id IS NOT NULL`,
     `CREATE INDEX ${table("sessions_ended")} ON ${sessions} ((${ended}), id)`,
     `CREATE INDEX ${table("sessions_key")} ON ${sessions} (key_id, expires_at_millis) WHERE revoked_at_millis IS NULL`,

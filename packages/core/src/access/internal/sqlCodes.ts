@@ -17,12 +17,14 @@ import {
 import type * as SqlClients from "./sqlClients.ts"
 import type * as SqlEnds from "./sqlEnds.ts"
 import type { Append } from "./sqlFeed.ts"
+import type * as SqlLinks from "./sqlLinks.ts"
 import type * as SqlSessions from "./sqlSessions.ts"
 
 /** Makes the authorization codes of a store. */
 export const make = (kit: SqlKit, append: Append, has: {
   readonly clients: ReturnType<typeof SqlClients.make>
   readonly ends: ReturnType<typeof SqlEnds.make>
+  readonly links: ReturnType<typeof SqlLinks.make>
   readonly sessions: ReturnType<typeof SqlSessions.make>
 }): AuthorizationCodeRepository => {
   const { isPg, once, read, skipLocked, statement, transaction, write } = kit
@@ -48,12 +50,14 @@ export const make = (kit: SqlKit, append: Append, has: {
   )
 
   return {
-    insert: (row, { nowMillis }) =>
+    insert: (row, { nowMillis }, maxLetIn = Infinity) =>
       Effect.gen(function*(): Effect.fn.Return<CodeInsertOutcome, unknown> {
-        // Held until the commit, so that no other code of the session is counted meanwhile.
-        if (!(yield* has.sessions.lockLive(row.issuedBy, nowMillis))) return "issuer-ended"
+        const issuer = yield* has.links.letInBy(row.issuedBy, nowMillis)
+        if (issuer === undefined) return "issuer-ended"
         const [counted] = yield* countOpen([row.issuedBy, nowMillis])
-        if (Dialect.toNatural(counted?.open) >= maxOpenCodes) return "too-many-open"
+        const open = Dialect.toNatural(counted?.open)
+        if (open >= maxOpenCodes) return "too-many-open"
+        if (issuer.letIn + open >= maxLetIn) return "too-many-let-in"
         if ((yield* insertNew(values(row))).length > 0) return "inserted"
         return yield* new RepositoryError({
           operation: "insert",

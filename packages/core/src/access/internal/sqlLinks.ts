@@ -44,17 +44,26 @@ export const make = (kit: SqlKit, append: Append) => {
     )
   const revoke = revoking("TRUE")
   const revokeOfSubject = revoking("subject = ?")
-  const lockIssuer = statement(
-    `SELECT id FROM ${kit.table("sessions")} WHERE id = ? AND revoked_at_millis IS NULL AND expires_at_millis > ?${
-      isPg ? " FOR NO KEY UPDATE" : ""
-    }`
+  const sessions = kit.table("sessions")
+  const live = "revoked_at_millis IS NULL AND expires_at_millis > ?"
+  const locked = isPg ? " FOR NO KEY UPDATE" : ""
+  // From above to below, as a revocation takes its locks.
+  const lockBranch = statement(
+    `SELECT id FROM ${sessions} WHERE id = (SELECT branch_id FROM ${sessions} WHERE id = ?)${locked}`
+  )
+  const lockIssuer = statement<{ readonly branch_id: string | null }>(
+    `SELECT branch_id FROM ${sessions} WHERE id = ? AND ${live}${locked}`
   )
   // One statement, as a redemption meanwhile makes a use a session.
   const count = statement<{ readonly open: unknown; readonly uses: unknown; readonly sessions: unknown }>(
     `SELECT COUNT(*) AS open, COALESCE(SUM(remaining_uses), 0) AS uses,
-      (SELECT COUNT(*) FROM ${kit.table("sessions")}
-        WHERE parent_id = ? AND revoked_at_millis IS NULL AND expires_at_millis > ?) AS sessions
+      (SELECT COUNT(*) FROM ${sessions} WHERE parent_id = ? AND ${live}) AS sessions
     FROM ${links} WHERE issued_by = ? AND ${redeemable}`
+  )
+  const countBranch = statement<{ readonly uses: unknown; readonly sessions: unknown }>(
+    `SELECT COALESCE(SUM(remaining_uses), 0) AS uses,
+      (SELECT COUNT(*) FROM ${sessions} WHERE branch_id = ? AND id <> branch_id AND ${live}) AS sessions
+    FROM ${links} WHERE ${redeemable} AND issued_by IN (SELECT id FROM ${sessions} WHERE branch_id = ? AND ${live})`
   )
   const sweep = statement<{
     readonly id: string
@@ -68,20 +77,33 @@ export const make = (kit: SqlKit, append: Append) => {
     DELETE FROM ${links} WHERE id IN (SELECT id FROM ended) RETURNING id, subject, remaining_uses, revoked_at_millis`
   )
 
+  /** Counts what a live session has let in (see `countLetIn`), and its own open links; none if the session is not live. */
+  const letInBy = Effect.fnUntraced(function*(issuer: string, nowMillis: number) {
+    if (isPg) yield* lockBranch([issuer])
+    // Held until the commit: who ends the session finds what follows, and nothing else of the session is counted meanwhile.
+    const [found] = yield* lockIssuer([issuer, nowMillis])
+    if (found === undefined) return undefined
+    const [own] = yield* count([issuer, nowMillis, issuer, nowMillis])
+    const branch = found.branch_id
+    const [counted] = branch === null
+      ? [own]
+      : yield* countBranch([branch, nowMillis, nowMillis, branch, nowMillis])
+    return {
+      open: Dialect.toNatural(own?.open),
+      letIn: Dialect.toNatural(counted?.uses) + Dialect.toNatural(counted?.sessions)
+    }
+  })
+
   const repository: Omit<BootstrapCredentialRepository, "redeem"> = {
     insert: (row, change, maxOpen = Infinity, maxLetIn = Infinity) =>
       Effect.gen(function*(): Effect.fn.Return<InsertOutcome, unknown> {
         const { issuedBy } = row
-        if (issuedBy !== null) {
-          // Held until the commit: who ends the session finds the link, and no other link of the session is counted meanwhile.
-          if ((yield* lockIssuer([issuedBy, change.nowMillis])).length === 0) return "issuer-ended"
-        }
+        const issuer = issuedBy === null ? { open: 0, letIn: 0 } : yield* letInBy(issuedBy, change.nowMillis)
+        if (issuer === undefined) return "issuer-ended"
         if (Option.isSome(yield* byDigest([row.codeDigest]))) return "digest-exists"
-        if (issuedBy !== null && (maxOpen !== Infinity || maxLetIn !== Infinity)) {
-          const [counted] = yield* count([issuedBy, change.nowMillis, issuedBy, change.nowMillis])
-          if (Dialect.toNatural(counted?.open) >= maxOpen) return "too-many-open"
-          const letIn = Dialect.toNatural(counted?.uses) + Dialect.toNatural(counted?.sessions)
-          if (letIn + row.remainingUses > maxLetIn) return "too-many-let-in"
+        if (issuedBy !== null) {
+          if (issuer.open >= maxOpen) return "too-many-open"
+          if (issuer.letIn + row.remainingUses > maxLetIn) return "too-many-let-in"
         }
         // The conflict that is an answer is the digest's; one of the id fails the statement.
         if ((yield* insertNew(rows.values(row))).length === 0) return "digest-exists"
@@ -116,6 +138,7 @@ export const make = (kit: SqlKit, append: Append) => {
   }
   return {
     repository,
+    letInBy,
     /** Returns the link of a code, whose row no other step changes until the commit. */
     byDigestLocked: (codeDigest: string) => byDigestLocked([codeDigest]),
     /** Takes one use of a link that has one. */

@@ -94,6 +94,12 @@ export const make = (
     WHERE id IN (SELECT id FROM descent)`
   )
 
+  const setBranch = statement(
+    `UPDATE ${sessions} SET branch_id = COALESCE(
+      (SELECT parent.branch_id FROM ${sessions} AS parent WHERE parent.id = ?), id
+    ) WHERE id = ?`
+  )
+
   const insertTicket = statement(`${ticketRows.insert} ON CONFLICT DO NOTHING RETURNING ticket_digest`)
   const dropOldTickets = statement(
     `DELETE FROM ${tickets} WHERE ticket_digest IN (
@@ -125,8 +131,11 @@ export const make = (
 
   /** Stores a session whose id and digest are new, and returns its event. */
   const begin = Effect.fnUntraced(function*(row: SessionRow, operation: string) {
-    if ((yield* insert(rows.values(row))).length > 0) return upserted(row)
-    return yield* conflict(operation, `Session ${row.id} exists already`)
+    if ((yield* insert(rows.values(row))).length === 0) {
+      return yield* conflict(operation, `Session ${row.id} exists already`)
+    }
+    if (row.parentId !== null) yield* setBranch([row.parentId, row.id])
+    return upserted(row)
   })
 
   const repository: SessionCredentialRepository = {

@@ -65,13 +65,20 @@ export const make = (steps: Steps) =>
     isPutAside: () => boolean
   ): Effect.fn.Return<boolean, never, R> {
     const { settings } = steps
+    // One that another execution has taken meanwhile is that one's to end.
+    const ends = (row: RunRow, end: RunEnd, data: string) =>
+      Effect.map(
+        Effect.option(untilStored(steps.finish(row, end, data))),
+        Option.exists(({ _tag }) => _tag !== "Fenced")
+      )
     const begun = yield* Effect.option(untilStored(steps.begin(runId)))
     if (Option.isNone(begun)) return false
     if (begun.value._tag !== "Activated") return true
     const { run: row, starts, workflow } = begun.value
     if (starts > settings.maxTakeOvers + 1) {
       const { data, end } = spentEnd
-      return Option.isSome(yield* Effect.option(untilStored(steps.finish(row, end, data))))
+      yield* Effect.logWarning(`Run ${runId} was begun ${starts - 1} times without coming forward, and ends`)
+      return yield* ends(row, end, data)
     }
 
     const lost = yield* Deferred.make<boolean>()
@@ -130,8 +137,7 @@ export const make = (steps: Steps) =>
         if (Exit.isFailure(exit)) yield* Effect.logError(`The program of run ${runId} failed`, exit.cause)
         const ended = Exit.map(exit, Option.getOrUndefined)
         const { data, end } = endOfExit(ended, { closing: false, maxEventBytes: settings.maxEventBytes })
-        const finished = yield* Effect.option(untilStored(steps.finish(row, end, data)))
-        return Option.exists(finished, ({ _tag }) => _tag !== "Fenced")
+        return yield* ends(row, end, data)
       })
     )
   })

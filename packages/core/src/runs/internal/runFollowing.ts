@@ -18,6 +18,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { run as followHints } from "../../Following.ts"
 import * as Outage from "../../Outage.ts"
+import type * as Writer from "../../Writer.ts"
 import { isEnded, isRunId, type RunEventEncoded, type RunId } from "../Run.ts"
 import type { RunEventRepository, RunEventRow, RunRow } from "../RunEventRepository.ts"
 import { endData, endOfRow } from "./runEnds.ts"
@@ -33,6 +34,8 @@ export interface RunReader {
   readonly follower: Tails.Follower
   /** Takes the next events, if there are any now. */
   readonly take: Effect.Effect<Page | undefined, RunEventLogError>
+  /** Takes the next events if the tail holds them. */
+  readonly takeHeld: () => Page | undefined
   /** Tells whether the terminal event was taken, or lies before the cursor. */
   readonly isDone: () => boolean
 }
@@ -41,6 +44,8 @@ export interface RunReader {
 export interface Following {
   /** Reads the events after a cursor, then follows the run to its terminal event. `row` is the run as it was just now. */
   readonly follow: (row: RunRow, after: number) => Stream.Stream<RunEventEncoded, RunEventLogError>
+  /** Does what `follow` does, for a writer: while there is room, the fiber that commits an event writes it. */
+  readonly push: (row: RunRow, after: number) => Writer.Push<Page, RunEventLogError>
   /** Reads a run for a reader that has joined its tail. `row` is the run as it was just now. */
   readonly read: (row: RunRow, follower: Tails.Follower) => RunReader
   readonly tails: Tails.Tails
@@ -257,16 +262,17 @@ export const make = Effect.fnUntraced(function*(options: {
       return Arr.of(end)
     }).pipe(Effect.withTracerEnabled(false))
 
+    const takeHeld: RunReader["takeHeld"] = () => {
+      const page = live && !done && !follower.look ? Tails.take(follower, limit) : undefined
+      return page !== undefined && Arr.isReadonlyArrayNonEmpty(page) ? give(page) : undefined
+    }
     const take: RunReader["take"] = Effect.suspend(() => {
-      if (done) return Effect.succeed(undefined)
-      if (!follower.look) {
-        const page = live ? Tails.take(follower, limit) : undefined
-        if (page !== undefined && Arr.isReadonlyArrayNonEmpty(page)) return Effect.succeed(give(page))
-        if (live && Tails.isCaughtUp(follower)) return Effect.succeed(undefined)
-      }
+      const page = takeHeld()
+      if (page !== undefined) return Effect.succeed(page)
+      if (done || (live && !follower.look && Tails.isCaughtUp(follower))) return Effect.succeed(undefined)
       return Effect.flatMap(readStore, (page) => page === undefined ? take : Effect.succeed(page))
     })
-    return { follower, take, isDone: () => done }
+    return { follower, take, takeHeld, isDone: () => done }
   }
 
   const pages = (reader: RunReader): Pull.Pull<Page, RunEventLogError> => {
@@ -284,8 +290,45 @@ export const make = Effect.fnUntraced(function*(options: {
       )
     )
 
+  const push = (row: RunRow, after: number): Writer.Push<Page, RunEventLogError> => (writer) =>
+    Effect.scoped(Effect.gen(function*() {
+      const reader = read(row, yield* tails.follow(row.runId, after))
+      const { follower } = reader
+      let hasRoom = true
+      // The fiber sleeps for as long as the tail holds what comes next and there is room for it.
+      const sleep = Effect.callback<void>((resume) => {
+        const writeHeld = () => {
+          try {
+            for (let page = reader.takeHeld(); page !== undefined; page = reader.takeHeld()) {
+              hasRoom = writer.write(page)
+              if (!hasRoom) break
+            }
+          } catch (defect) {
+            follower.wake = undefined
+            return resume(Effect.die(defect))
+          }
+          const waits = hasRoom && !reader.isDone() && !follower.look && Tails.isCaughtUp(follower)
+          follower.wake = waits ? writeHeld : undefined
+          if (!waits) resume(Effect.void)
+        }
+        writeHeld()
+        return Effect.sync(() => {
+          follower.wake = undefined
+        })
+      })
+      while (true) {
+        const page = yield* reader.take
+        if (page !== undefined) hasRoom = writer.write(page)
+        if (reader.isDone()) return
+        if (page === undefined) yield* sleep
+        if (!hasRoom) yield* writer.drained
+        hasRoom = true
+      }
+    }))
+
   return {
     follow,
+    push,
     read,
     tails,
     committed: (runId, firstSeq, events, atMillis) => {

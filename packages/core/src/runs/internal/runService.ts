@@ -442,7 +442,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       : yield* fail(new InvalidInput({ field: "joinDeltas", expected: "a duration, such as 5 millis" }))
   })
 
-  const eventsEncoded = Effect.fn("RunEventLog.events")(function*(options: EventsOptions) {
+  const checked = Effect.fn("RunEventLog.events")(function*(options: EventsOptions) {
     const { after = 0, runId } = options
     const cursor = after === latest ? Infinity : Option.getOrUndefined(parseCursor(String(after)))
     if (cursor === undefined) return yield* fail(new InvalidCursor({ cursor: String(after) }))
@@ -457,8 +457,10 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       const [next] = yield* storage(repository.read({ runId, after: place, limit: 1 }))
       if (Following.isWithin(next, place)) return yield* fail(new CursorExpired({ runId, compacted: true }))
     }
-    return following.follow(row, place)
+    return { row, place }
   })
+  const eventsEncoded = (options: EventsOptions) =>
+    Effect.map(checked(options), ({ place, row }) => following.follow(row, place))
 
   /** Says where a reader of many runs begins. */
   const placeOf = Effect.fnUntraced(function*(
@@ -705,6 +707,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     }),
     events: (options: EventsOptions) => Effect.map(eventsEncoded(options), Stream.map(parsed)),
     eventsEncoded,
+    eventsPushed: (options: EventsOptions) =>
+      Effect.map(checked(options), ({ place, row }) => following.push(row, place)),
     follow: (options: FollowOptions) =>
       Effect.map(followEncoded(options), ({ cursor, events }) => ({
         cursor,

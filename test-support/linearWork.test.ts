@@ -6,7 +6,6 @@ const program = fileURLToPath(new URL("./programs/work.ts", import.meta.url))
 
 interface Counts {
   readonly name: string
-  readonly unit: string
   readonly half: number
   readonly whole: number
 }
@@ -15,11 +14,9 @@ describe("the decoders that meet the network", () => {
   it("BOOT-11 C-24: do at most about twice the work for an input of the largest size as for one of half of it", () => {
     const output = execFileSync(process.execPath, ["--conditions=sallyport-source", program], { encoding: "utf8" })
     const counts: ReadonlyArray<Counts> = JSON.parse(output)
-    assert.isAbove(counts.length, 30)
+    assert.isAbove(counts.length, 100)
     // Some of them look at every character.
     assert.isAbove(Math.max(...counts.map(({ whole }) => whole)), 100_000)
-    for (const { half, name, unit, whole } of counts) {
-      assert.isAtMost(whole, 2.2 * half + 1_000, `${name} of ${JSON.stringify(unit)}`)
-    }
+    for (const { half, name, whole } of counts) assert.isAtMost(whole, 2.2 * half + 50_000, name)
   }, 120_000)
 })

@@ -1,0 +1,4 @@
+import { DeviceRequest } from "@sallyport/react/Components"
+import { show } from "./page.tsx"
+
+show(({ connections, pair }) => <DeviceRequest connections={connections} pair={pair} />)

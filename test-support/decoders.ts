@@ -1,0 +1,335 @@
+/**
+ * The decoders that meet the network, each with inputs of the largest size that is let in: the functions that read one text,
+ * and whole requests to a server with every route. Tests count their work, and `npm run decoders` measures their time.
+ */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import * as AccessScope from "@sallyport/core/access/AccessScope"
+import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
+import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
+import { CurrentSession } from "@sallyport/core/access/CurrentSession"
+import * as DpopProof from "@sallyport/core/access/DpopProof"
+import * as OAuthClient from "@sallyport/core/access/OAuthClient"
+import * as PairingCode from "@sallyport/core/access/PairingCode"
+import * as PairingUrl from "@sallyport/core/access/PairingUrl"
+import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
+import * as Input from "@sallyport/core/Input"
+import * as Repositories from "@sallyport/core/Repositories"
+import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
+import * as Text from "@sallyport/core/Text"
+import * as DurableStreamRepository from "@sallyport/durable-streams/DurableStreamRepository"
+import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
+import * as DurableStreamsRoutes from "@sallyport/durable-streams/DurableStreamsRoutes"
+import * as StreamSubscriptionRepository from "@sallyport/durable-streams/StreamSubscriptionRepository"
+import * as StreamSubscriptions from "@sallyport/durable-streams/StreamSubscriptions"
+import * as StreamSubscriptionsRoutes from "@sallyport/durable-streams/StreamSubscriptionsRoutes"
+import * as Authentication from "@sallyport/http/Authentication"
+import * as RunProgram from "@sallyport/http/RunProgram"
+import * as Sallyport from "@sallyport/http/Sallyport"
+import * as SessionCookie from "@sallyport/http/SessionCookie"
+import * as TrustedProxies from "@sallyport/http/TrustedProxies"
+import * as AgUi from "@sallyport/interop/AgUi"
+import * as AiSdk from "@sallyport/interop/AiSdk"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as IpNetwork from "effect/net/IpNetwork"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Jwt from "../packages/connect/src/internal/jwt.ts"
+import * as UserCode from "../packages/core/src/connect/internal/userCode.ts"
+import * as Attempts from "../packages/core/src/access/internal/attempts.ts"
+import * as CompactJws from "../packages/core/src/access/internal/compactJws.ts"
+import * as RunFeedCursor from "../packages/core/src/runs/internal/runFeedCursor.ts"
+import * as RunJson from "../packages/core/src/runs/internal/runJson.ts"
+import * as Glob from "../packages/durable-streams/src/internal/glob.ts"
+import * as JsonText from "../packages/durable-streams/src/internal/jsonText.ts"
+import * as Position from "../packages/interop/src/internal/position.ts"
+import { streamNames, streamRoutes, surfaceOf } from "./fuzz.ts"
+
+/** A decoder of one text. */
+export interface Decoder {
+  readonly name: string
+  /** The largest size that it is given, in characters. */
+  readonly largest: number
+  /** What its inputs are made of. */
+  readonly units: ReadonlyArray<string>
+  readonly decode: (text: string) => unknown
+}
+
+const decoder = (
+  name: string,
+  largest: number,
+  decode: (text: string) => unknown,
+  units: ReadonlyArray<string>
+): Decoder => ({ name, largest, units, decode })
+
+const encoder = new TextEncoder()
+const isJson = Schema.is(Input.json)
+/** How many characters the headers and the address of a request have together at most. */
+const headerSize = 16_384
+
+/** The decoders of a text. */
+export const decoders: ReadonlyArray<Decoder> = [
+  decoder("a line", headerSize, (text) => Text.isLine(text, text.length), ["a", "\u0301", "👩\u200d", " "]),
+  decoder("a header", headerSize, (text) => Text.fromHeader(text, text.length), ["a", "\u00c3\u00a9", "\u00f0", " \t"]),
+  decoder("a pairing code", headerSize, PairingCode.parse, ["A", "-", "\u200b", "#token="]),
+  decoder("a pairing address", headerSize, PairingUrl.httpBase, ["/", "http://a@", "/ws", "a://"]),
+  decoder("a code of a device", headerSize, UserCode.parse, ["B", "\ufdfa", "-"]),
+  decoder("a token", headerSize, (text) => CompactJws.parse(text, text.length), ["A", ".", "A.", "="]),
+  decoder("a token of a relay", 65_536, Jwt.keyIdOf, ["A", ".", "e30", "="]),
+  decoder(
+    "cookies",
+    headerSize,
+    (text) =>
+      SessionCookie.read(
+        HttpServerRequest.fromWeb(new Request("http://localhost/", { headers: { cookie: text } })),
+        false
+      ),
+    ["sallyport_session_80=a;", ";", "a=\"", " ; ="]
+  ),
+  decoder("an address", headerSize, Attempts.networksOf, ["1.", "::", "ffff:", "%"]),
+  decoder("a network", headerSize, TrustedProxies.parse, ["1.", "::", "/", "%"]),
+  decoder("a redirect URI", headerSize, (text) => OAuthClient.isRedirectUri(text), [
+    "http://[",
+    "a.",
+    "/",
+    "https://a"
+  ]),
+  decoder("a client's address", headerSize, (text) => OAuthClient.isDocumentUrl(text), ["https://a/", "%2e", "../"]),
+  decoder(
+    "a client's document",
+    5 * 1024,
+    (text) => OAuthClient.readDocument("a", { client_id: "a", client_name: text, redirect_uris: text.split("") }),
+    ["a", "\u200d", " "]
+  ),
+  decoder("a cursor of runs", headerSize, (text) => RunFeedCursor.parse("owner", `o1${text}`), ["-1.1", "-", "a"]),
+  decoder("a position of a library", headerSize, Position.parsePosition, [".", "1", "a.1"]),
+  decoder("a path", 8_192, (text) => Glob.matcher("**/a*a*/**/b")(text), ["a", "a/", "aa/b/", "%2a"]),
+  decoder("a pattern", 8_192, (text) => Glob.matcher(text)("a/b/c"), ["*", "**/", "%2a", "a/"]),
+  decoder(
+    "JSON to append",
+    262_144,
+    (text) => {
+      const messages = JsonText.messagesOf(encoder.encode(`[${text}1]`))
+      return messages === undefined ? undefined : JsonText.slice(messages.list, messages.count - 1, messages.count)
+    },
+    ["1,", "[],", "[[],[[]]],", String.raw`"\"\\",`, `{"a":[1]},`]
+  ),
+  decoder("the input of a run", 262_144, (text) => isJson(JSON.parse(`[${text}1]`)), [
+    "1,",
+    "[],",
+    "{},",
+    "[[],[[]]],",
+    `{"a":[1]},`
+  ]),
+  decoder("JSON of a run", 524_288, RunJson.utf8Length, ["a", "é", "😀", "\ud800"])
+]
+
+// -----------------------------------------------------------------------------
+// Whole requests
+// -----------------------------------------------------------------------------
+
+/** A request, as large as it may be. */
+export interface LargeRequest {
+  readonly name: string
+  readonly path: string
+  readonly init: RequestInit
+}
+
+const scopes = [...AccessScope.builtin, ...DurableStreamsRoutes.scopes]
+
+const owner = Effect.map(CurrentSession, ({ subject }) => ({ subject }))
+
+const layerRoutes = Layer.mergeAll(
+  Sallyport.layer(),
+  DurableStreamsRoutes.layer(),
+  StreamSubscriptionsRoutes.layer(),
+  TrustedProxies.layer([IpNetwork.fromStringUnsafe("10.0.0.0/8")]),
+  Layer.mergeAll(
+    HttpRouter.add("POST", "/agui", Effect.flatMap(owner, (owner) => AgUi.handle(owner, () => Effect.void))),
+    HttpRouter.add("POST", "/chat", Effect.flatMap(owner, (owner) => AiSdk.handle(owner, () => Effect.void)))
+  ).pipe(Layer.provide(Authentication.guard(null).layer))
+)
+
+const layerServices = Layer.mergeAll(
+  SessionCredentialService.layer,
+  BootstrapCredentialService.layer,
+  RunEventLog.layer,
+  AuthPolicy.layer({ host: "127.0.0.1", kind: "remote-reachable" }),
+  DpopProof.layer,
+  RunProgram.layer(() => Effect.void),
+  StreamSubscriptions.layer.pipe(
+    Layer.provideMerge(DurableStreams.layer),
+    Layer.provide([DurableStreamRepository.layerMemory, StreamSubscriptionRepository.layerMemory])
+  )
+).pipe(
+  Layer.provideMerge(Layer.mergeAll(Repositories.layerMemory, SecretStore.layerMemory)),
+  Layer.provideMerge(NodeCrypto.layer),
+  Layer.provide(Layer.succeed(AccessScope.Vocabulary, scopes))
+)
+
+/** Creates a server that holds its state in memory and is called without a socket. */
+export const makeServer = Effect.gen(function*() {
+  const context = yield* Layer.build(layerServices)
+  const { dispose, handler } = HttpRouter.toWebHandler(
+    layerRoutes.pipe(
+      Layer.provide(Layer.succeedContext(context)),
+      Layer.provide(HttpServer.layerServices),
+      Layer.provideMerge(Logger.layer([]))
+    ),
+    { disableLogger: true }
+  )
+  yield* Effect.addFinalizer(() => Effect.promise(dispose))
+  const sessions = Context.get(context, SessionCredentialService.SessionCredentialService)
+  const issue = Effect.orDie(sessions.issue({ subject: "large", scopes, method: "bearer-access-token" }))
+  return {
+    /** Returns what lets a request in. Some requests end the session that they are made with. */
+    credentials: Effect.map(issue, ({ token }) => ({ authorization: `Bearer ${Redacted.value(token)}` })),
+    /** Sends a request and returns the status of the answer, without waiting for the end of a stream. */
+    send: async ({ init, path }: LargeRequest, headers: Readonly<Record<string, string>> = {}): Promise<number> => {
+      const all = { host: "app.example", ...headers, ...Object.fromEntries(new Headers(init.headers)) }
+      const response = await handler(
+        new Request(`https://app.example${path}`, { ...init, headers: all }),
+        context
+      )
+      await response.body?.cancel()
+      return response.status
+    }
+  }
+})
+
+const { names, routes } = surfaceOf(SallyportApi)
+
+const allRoutes = [
+  ...routes,
+  ...streamRoutes.map((route) => ({ ...route, names: streamNames })),
+  { method: "POST", path: "/agui", names: ["threadId", "runId", "state", "messages", "tools", "context"] },
+  { method: "POST", path: "/chat", names: ["id", "messages", "trigger", "messageId"] }
+]
+
+/** Lists for each name of an endpoint a value of about a length: by this kind of content alone. */
+const contents: Readonly<Record<string, (length: number) => string>> = {
+  text: (length) => JSON.stringify("a".repeat(length)),
+  marks: (length) => JSON.stringify("\u0301".repeat(length / 2)),
+  lists: (length) => `[${"[],".repeat(length / 3)}[]]`,
+  objects: (length) => `[${`{"a":{}},`.repeat(length / 9)}1]`,
+  keys: (length) => `{${Array.from({ length: length / 10 }, (_, index) => `"k${index}":0`).join(",")}}`
+}
+
+/** Lists bodies that the schemas of other libraries take: the whole of them is looked at, part by part. */
+const libraryBodies: ReadonlyArray<readonly [path: string, of: (count: number) => unknown, perPart: number]> = [
+  ["/agui", (count) => ({
+    threadId: crypto.randomUUID(),
+    runId: crypto.randomUUID(),
+    state: {},
+    messages: Array.from({ length: count }, () => ({ id: "", role: "user", content: "" })),
+    tools: [],
+    context: [],
+    forwardedProps: {}
+  }), 38],
+  ["/chat", (count) => ({
+    id: crypto.randomUUID(),
+    messages: Array.from({ length: count }, () => ({ id: "a", role: "user", parts: [{ type: "text", text: "" }] })),
+    trigger: "submit-message"
+  }), 63]
+]
+
+/** Makes requests of many parts, each as it should be, to the routes of other libraries. */
+export const largeChats = (part: number): ReadonlyArray<LargeRequest> =>
+  libraryBodies.map(([path, of, perPart]) => {
+    const body = JSON.stringify(of(Math.floor((part * 262_144 - 1_024) / perPart)))
+    return {
+      name: `POST ${path} of many good messages`,
+      path,
+      init: {
+        method: "POST",
+        body,
+        headers: { "content-type": "application/json", "content-length": String(body.length) }
+      }
+    }
+  })
+
+/** Makes requests to every endpoint whose bodies, or addresses, have about `part` of the largest size, from 0 to 1. */
+export const largeBodies = (part: number): ReadonlyArray<LargeRequest> =>
+  allRoutes.flatMap(({ method, names: known = [], path }) => {
+    const target = path.replaceAll(/[:{*]\w*\}?/g, "x")
+    const fields = known.length === 0 ? names.slice(0, 8) : known
+    if (["GET", "HEAD", "DELETE", "OPTIONS"].includes(method)) {
+      const text = "a".repeat(part * headerSize / 2 / fields.length)
+      return [{
+        name: `${method} ${path} of long values`,
+        path: `${target}?${fields.map((name) => `${name}=${text}`).join("&")}`,
+        init: { method }
+      }]
+    }
+    return [65_536, 262_144].flatMap((largest) =>
+      Object.entries(contents).map(([kind, content]) => {
+        const body = `{${
+          fields.map((name) => `"${name}":${content((part * largest - 1_024) / fields.length)}`).join(",")
+        }}`
+        return {
+          name: `${method} ${path} of ${largest / 1024} KiB of ${kind}`,
+          path: target,
+          init: {
+            method,
+            body,
+            headers: { "content-type": "application/json", "content-length": String(encoder.encode(body).length) }
+          }
+        }
+      })
+    )
+  })
+
+const headerNames = [
+  "accept",
+  "authorization",
+  "content-type",
+  "cookie",
+  "dpop",
+  "forwarded",
+  "idempotency-key",
+  "if-none-match",
+  "last-event-id",
+  "origin",
+  "user-agent",
+  "x-forwarded-for"
+]
+const headerUnits = ["a", ",", "a.", ";", "=", " \t a", "%", "\u00e9", "a=\"", "Bearer "]
+const headedRoutes = [
+  ["GET", "/api/auth/session"],
+  ["POST", "/api/auth/bootstrap"],
+  ["POST", "/oauth/token"],
+  ["GET", "/api/runs/x/events"],
+  ["POST", "/api/runs"],
+  ["PUT", "/streams/x"],
+  ["GET", "/pair"]
+] as const
+
+/** Makes requests to a few endpoints of which one header has about `part` of the largest size, from 0 to 1. */
+export const largeHeaders = (part: number): ReadonlyArray<LargeRequest> =>
+  headedRoutes.flatMap(([method, path]) => {
+    const body = method === "GET" ? {} : { body: "{}" }
+    const of = (name: string, headers: Readonly<Record<string, string>>) => ({
+      name: `${method} ${path} with ${name}`,
+      path,
+      init: { method, headers, ...body }
+    })
+    const repeated = (unit: string, size: number) => unit.repeat(part * size / unit.length)
+    return [
+      ...headerNames.flatMap((name) =>
+        headerUnits.map((unit) =>
+          of(`${name} of ${JSON.stringify(unit)}`, { [name]: `x${repeated(unit, headerSize)}x` })
+        )
+      ),
+      of("many proxies and a long host", {
+        "x-forwarded-for": `1.2.3.4${repeated(",1", headerSize / 2)}`,
+        "x-forwarded-host": repeated("a", headerSize / 2)
+      })
+    ]
+  })
