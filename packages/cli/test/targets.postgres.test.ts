@@ -96,7 +96,7 @@ const normal = (text: string) =>
     .replaceAll(/\b\d\d:\d\d UTC/g, "<time>")
     .replaceAll(/\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/g, "<id>")
     .replaceAll(/\b(?:[0-9A-Z]{4}-)+[0-9A-Z]{4}\b/g, "<code>")
-    .replaceAll(/\bsp[a-z]*_[\w.-]+|\beyJ[\w.-]+/g, "<token>")
+    .replaceAll(/\b(?:sallyport_|sp[a-z]*_|eyJ)[\w.-]+/g, "<token>")
     .replaceAll(/[▀▄█ ]{20,}\n/g, "")
     .replaceAll(/ {2,}/g, " ")
 

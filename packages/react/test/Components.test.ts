@@ -93,7 +93,7 @@ describe("the connections in a browser", () => {
         // Whichever session is left of the two others revokes this browser.
         const last = yield* connect(server.url, having(yield* server.token()))
         yield* last.access.revokeOtherSessions
-        yield* text(page, /This device was signed out/)
+        yield* text(page, /This device was revoked/)
         assert.notInclude(yield* step(() => page.innerText("body")), "Grandma")
         assert.deepStrictEqual(problems, [])
       }),
