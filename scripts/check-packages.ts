@@ -4,8 +4,10 @@
  *
  * Every check prints one line. The last line counts them, and the exit code is 1 if one of them failed.
  */
-import { execFile } from "node:child_process"
+import { execFile, spawn } from "node:child_process"
+import { once } from "node:events"
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
+import { createServer } from "node:net"
 import { homedir, tmpdir } from "node:os"
 import { basename, join } from "node:path"
 import { promisify } from "node:util"
@@ -384,6 +386,95 @@ const loads = async (pkg: Package, consumer: string) => {
     : problems
 }
 
+const freePort = async (): Promise<number> => {
+  const server = createServer().listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const address = server.address()
+  server.close()
+  await once(server, "close")
+  return typeof address === "object" && address !== null ? address.port : 0
+}
+
+/** Runs a program of the tutorial; `until` is what it has to print before the answer is given. */
+const runProgram = async (directory: string, args: ReadonlyArray<string>, until?: RegExp) => {
+  const child = spawn("node", args, { cwd: directory, stdio: ["ignore", "pipe", "pipe"] })
+  let output = ""
+  const printed = new Promise<void>((resolve) => {
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text: string) => {
+        output += text
+        if (until?.test(output) === true) resolve()
+      })
+    }
+  })
+  const closed = once(child, "close")
+  await Promise.race([printed, closed])
+  return {
+    output: () => output,
+    /** Ends the program as Ctrl-C does. */
+    stop: async () => {
+      child.kill("SIGINT")
+      await closed
+    }
+  }
+}
+
+/** Follows `docs/tutorial.md` as a reader does, in an empty directory, with the tarballs in place of the registry's packages. */
+const tutorial = async (packages: ReadonlyArray<Package>, directory: string): Promise<ReadonlyArray<string>> => {
+  const text = await readFile(join(root, "docs/tutorial.md"), "utf8")
+  const port = String(await freePort())
+  const [install = ""] = [...text.matchAll(/^ *```sh\n(.*?)^ *```$/gms)].flatMap((match) => match[1] ?? [])
+  const { devDependencies: pinned = {} } = await readManifest(root)
+  const names = (/^npm install (.*)$/m.exec(install)?.[1] ?? "").split(" ")
+  const tarballOf = (name: string) => packages.find(({ manifest }) => manifest.name === name)?.tarball
+  // What the named packages need of ours is not on the registry either.
+  const needed = new Set(names)
+  for (const name of needed) {
+    const manifest = packages.find((pkg) => pkg.manifest.name === name)?.manifest
+    for (const dependency of Object.keys(manifest?.dependencies ?? {})) {
+      if (dependency.startsWith("@sallyport/")) needed.add(dependency)
+    }
+  }
+  await mkdir(directory)
+  await run("npm", ["init", "-y"], { cwd: directory })
+  await run("npm", ["pkg", "set", "type=module"], { cwd: directory })
+  await run("npm", [
+    "install",
+    "--prefer-offline",
+    "--ignore-scripts",
+    "--no-audit",
+    "--no-fund",
+    ...[...needed].map((name) => tarballOf(name) ?? `${name}@${pinned[name]}`)
+  ], { cwd: directory, maxBuffer: 16_000_000 })
+  for (const program of programsOf(text)) {
+    const [, file] = /^\/\/ ([\w-]+\.ts)\n/.exec(program) ?? []
+    if (file === undefined) return ["a program of the tutorial does not begin with the name of its file"]
+    await writeFile(join(directory, file), program.replaceAll("3000", port))
+  }
+  const server = await runProgram(directory, ["server.ts"], /^Open \S+ to pair\.$/m)
+  try {
+    const address = /^Open (\S+) to pair\.$/m.exec(server.output())?.[1]
+    if (address === undefined) return [`the server printed no address: ${server.output()}`]
+    const cut = await runProgram(directory, ["phone.ts", address], /^event 3 /m)
+    await cut.stop()
+    const resumed = await runProgram(directory, ["phone.ts"])
+    const numbers = [cut, resumed].map(({ output }) =>
+      Array.from(output().matchAll(/^event (\d+) \{"count":\1\}$/gm), ([, number]) => Number(number))
+    )
+    const all = numbers.flat()
+    return [
+      ...cut.output().startsWith("paired\n") ? [] : [`the phone was not paired: ${cut.output()}`],
+      ...numbers.every((part) => part.length > 0) && all.every((number, index) => number === index + 1) &&
+          all.length === 10
+        ? []
+        : [`the phone saw ${JSON.stringify(numbers)}, not each of 10 events once, in two parts: ${resumed.output()}`],
+      ...resumed.output().endsWith("end succeeded\n") ? [] : [`the run has not succeeded: ${resumed.output()}`]
+    ]
+  } finally {
+    await server.stop()
+  }
+}
+
 const main = async (temporary: string) => {
   for (const name of await readdir(join(root, "packages"))) {
     await rm(join(root, "packages", name, "dist"), { recursive: true, force: true })
@@ -458,6 +549,10 @@ const main = async (temporary: string) => {
       )
       return programs.length === 0 ? [`the README of ${manifest.name} has no program`] : []
     }))
+    const taught = programsOf(await readFile(join(root, "docs/tutorial.md"), "utf8"))
+    await Promise.all(
+      taught.map((program, index) => writeFile(join(consumer, `tutorial-${index}.ts`), program))
+    )
     await writeFile(
       join(consumer, "tsconfig.json"),
       JSON.stringify({
@@ -487,6 +582,11 @@ const main = async (temporary: string) => {
     )
     return [...fenced.flat(), ...faults]
   })
+
+  await check(
+    "tutorial: from an empty directory to a paired session and a resumed run",
+    () => tutorial(packages, join(temporary, "countdown"))
+  )
 
   await check("consumer: runs every suite of @sallyport/testing on the memory adapters", async () => {
     await writeFile(join(consumer, "stranger.test.ts"), strangersTest)

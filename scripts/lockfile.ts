@@ -143,5 +143,6 @@ const complete = async (name: string): Promise<void> => {
 
 await complete("package-lock.json")
 await complete("benchmarks/package-lock.json")
+await complete("site/package-lock.json")
 for (const problem of problems) process.stdout.write(`${problem}\n`)
 process.exitCode = problems.length === 0 ? 0 : 1

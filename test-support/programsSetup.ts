@@ -34,5 +34,6 @@ export default async () => {
   })
   // The processes that run tests get it as they get the rest of the environment.
   process.env["TEST_PROGRAMS"] = directory
+  process.env["NODE_COMPILE_CACHE"] = join(directory, "compiled")
   return () => rm(directory, { recursive: true, force: true })
 }

@@ -4,12 +4,8 @@
  */
 import * as Http from "node:http"
 import { createInterface } from "node:readline"
-import { setFlagsFromString } from "node:v8"
-import { runInNewContext } from "node:vm"
 import type { Command } from "./runServer.ts"
-
-setFlagsFromString("--expose-gc")
-const collect: () => void = runInNewContext("gc")
+import { usage } from "./usage.ts"
 
 const answers = new Set<Http.ServerResponse>()
 const server = Http.createServer((_request, response) => {
@@ -30,10 +26,7 @@ const perform = async (command: Command): Promise<unknown> => {
     }
     return null
   }
-  collect()
-  collect()
-  const { system, user } = process.cpuUsage()
-  return { cpuMicros: system + user, heap: process.memoryUsage().heapUsed, resident: process.memoryUsage().rss }
+  return usage()
 }
 
 server.listen(0, "127.0.0.1", () => {

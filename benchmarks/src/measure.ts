@@ -41,7 +41,7 @@ export interface Row {
   readonly against: string
   readonly theirs: number
   /** What is counted: operations a second, of which more is better, or something of which less is better. */
-  readonly unit?: "ms" | "KiB" | undefined
+  readonly unit?: "s" | "ms" | "µs" | "KiB" | undefined
   /** The ratio that the design asks for, at least of a rate and at most of anything else; null if it asks for none. */
   readonly asked: number | null
 }

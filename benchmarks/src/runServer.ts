@@ -11,6 +11,8 @@ import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import type { RunOwner } from "@sallyport/core/runs/Run"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
+import * as NodeDigest from "@sallyport/node/NodeDigest"
+import * as NodeMac from "@sallyport/node/NodeMac"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
@@ -34,9 +36,8 @@ import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import { createServer } from "node:http"
 import { createInterface } from "node:readline"
-import { setFlagsFromString } from "node:v8"
-import { runInNewContext } from "node:vm"
 import type { Hello } from "./processes.ts"
+import { heap, usage } from "./usage.ts"
 
 /** The commands of the server. */
 export type Command =
@@ -54,9 +55,6 @@ export type Command =
 const [filename = "memory"] = process.argv.slice(2)
 const owner: RunOwner = { subject: "owner" }
 const scopes = [...AccessScope.builtin, ...DurableStreamsRoutes.scopes]
-
-setFlagsFromString("--expose-gc")
-const collect: () => void = runInNewContext("gc")
 
 const Logs = filename === "memory"
   ? Layer.merge(RunEventRepository.layerMemory, DurableStreamRepository.layerMemory)
@@ -85,7 +83,8 @@ const layer = HttpRouter.serve(routes, { disableLogger: true, disableListenLog: 
     Logs,
     Layer.succeed(AccessScope.Vocabulary, scopes)
   )),
-  Layer.provideMerge(Layer.merge(NodeCrypto.layer, NodeWriter.layer)),
+  // As in the reference backend.
+  Layer.provideMerge(Layer.mergeAll(NodeCrypto.layer, NodeDigest.layer, NodeMac.layer, NodeWriter.layer)),
   Layer.provideMerge(
     NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0, gracefulShutdownTimeout: "100 millis" })
   )
@@ -101,12 +100,6 @@ const { address } = await runtime.runPromise(HttpServer.HttpServer)
 
 const start = (key: string) =>
   Effect.map(log.start({ threadId: key, idempotencyKey: key, request: null, owner }), ({ run }) => run)
-
-const heap = () => {
-  collect()
-  collect()
-  return process.memoryUsage().heapUsed
-}
 
 const perform = (command: Command): Effect.Effect<unknown, unknown> => {
   if ("start" in command) return Effect.map(start(command.start), ({ runId }) => runId)
@@ -150,10 +143,7 @@ const perform = (command: Command): Effect.Effect<unknown, unknown> => {
       return used / command.follow
     })
   }
-  return Effect.sync(() => {
-    const { system, user } = process.cpuUsage()
-    return { cpuMicros: system + user, heap: heap(), resident: process.memoryUsage().rss }
-  })
+  return Effect.sync(usage)
 }
 
 const hello: Hello = {

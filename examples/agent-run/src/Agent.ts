@@ -48,7 +48,10 @@ const execute = Effect.fnUntraced(function*(
     Stream.runCount
   )
   const count = first + found
-  const approved = (yield* ask("publish", `Shall I publish release notes with ${count} changes?`)) === true
+  const approved = (yield* ask("publish", {
+    text: `Shall I publish release notes with ${count} changes?`,
+    choices: [true, false]
+  })) === true
   if (texts < 2) {
     yield* emit({ _tag: "Text", text: approved ? "The release notes are published." : "I have published nothing." })
   }

@@ -43,7 +43,7 @@ const show = (event) => {
       break
   }
   if (data.question !== undefined) {
-    item.textContent = $("question").firstElementChild.textContent = data.question.ask
+    item.textContent = $("question").firstElementChild.textContent = data.question.ask.text
     $("question").hidden = false
   }
   if (data.answer !== undefined) {

@@ -37,6 +37,10 @@ describe("a page and the run of an agent", () => {
           assert.deepStrictEqual(shown.map(({ seq }) => seq), numbers(events))
           assert.strictEqual(shown.at(-1)?.text, "The release notes are published.")
           assert.isFalse(yield* step(() => each.isVisible("#question")))
+          assert.deepStrictEqual(shown.slice(-3, -1).map(({ text }) => text), [
+            "Shall I publish release notes with 12 changes?",
+            "Yes."
+          ])
         }
       }),
     timeout

@@ -166,6 +166,27 @@ export const make = (log: AccessLog["Service"]): Sessions.SessionCredentialRepos
         return { answer: Option.some(renamed), change: { sessions: [renamed], events: [upserted] } }
       }),
 
+    askScopes: ({ id, ...ask }, context) =>
+      log.change("askScopes", ({ sessions }): Decision<Option.Option<Sessions.SessionRow>> => {
+        const row = sessions.get(id)
+        if (row === undefined || !Sessions.isLive(row, context.nowMillis)) return { answer: Option.none() }
+        const asking = Sessions.withScopeRequest(row, { ...ask, nowMillis: context.nowMillis })
+        const upserted = event({ _tag: "sessionUpserted", session: Sessions.toSession(asking) }, context)
+        return {
+          answer: Option.some(asking),
+          ...(asking === row ? {} : { change: { sessions: [asking], events: [upserted] } })
+        }
+      }),
+
+    answerScopes: ({ by, id, ...given }, context) =>
+      log.change("answerScopes", ({ sessions }): Decision<Sessions.ScopeOutcome> => {
+        const approver = by === undefined ? "operator" : sessions.get(by)
+        const answer = Sessions.scopeVerdict(sessions.get(id), approver, { ...given, nowMillis: context.nowMillis })
+        if (answer._tag !== "Answered") return { answer }
+        const upserted = event({ _tag: "sessionUpserted", session: Sessions.toSession(answer.row) }, context)
+        return { answer, change: { sessions: [answer.row], events: [upserted] } }
+      }),
+
     revoke: (target, context) =>
       log.change("revoke", (state): Decision<Sessions.Ended> => {
         const { change, ended } = ending(state, target, context)

@@ -34,6 +34,7 @@ const session = (id: string): SessionCredentialRepository.SessionRow => ({
   subject: row.subject,
   method: "bearer-access-token",
   scopes: [],
+  scopeRequest: null,
   proofKeyThumbprint: null,
   linkId: row.id,
   parentId: null,

@@ -2,7 +2,7 @@
  * Describes what the commands print with `--json`: one object for each answer, and one for each line of a tail. The answers
  * have the same form whether they come from a store or, with `--url`, from a server.
  */
-import { ListedSessionView, PairingLinkView } from "@sallyport/contract/AccessSchemas"
+import { ListedSessionView, PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
 import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
 import { EnvironmentHealth, EnvironmentLinkView } from "@sallyport/contract/ConnectProtocol"
 import { CredentialView } from "@sallyport/contract/CredentialGroup"
@@ -72,6 +72,14 @@ export const Pairing = Schema.Struct({
   code: Schema.RedactedFromValue(Schema.String),
   pairingUrl: Schema.RedactedFromValue(Schema.String)
 })
+
+/**
+ * Describes what `sessions grant` and `sessions deny` print: the session as it is then.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const AnsweredSession = Schema.Struct({ session: SessionView })
 
 /**
  * Describes what `sessions issue` prints. The token is secret, and is shown only here.
@@ -323,6 +331,8 @@ export const byCommand = {
   "links revoke": Revoked,
   "sessions list": Sessions,
   "sessions issue": IssuedToken,
+  "sessions grant": AnsweredSession,
+  "sessions deny": AnsweredSession,
   "sessions revoke": Schema.Union([Revoked, RevokedCount]),
   "sessions revoke-others": RevokedCount,
   "connect status": ConnectStatus,

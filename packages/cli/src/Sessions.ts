@@ -5,10 +5,11 @@
  * The commands act on the backend's own store, or with `--url` on a server that runs. A running backend learns of a change
  * of its store through the access feed, and ends what was revoked at once.
  */
-import { ListedSessionView } from "@sallyport/contract/AccessSchemas"
+import { ListedSessionView, SessionView } from "@sallyport/contract/AccessSchemas"
 import * as SessionGroup from "@sallyport/contract/SessionGroup"
 import { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
-import { SessionId } from "@sallyport/core/access/Session"
+import type { AccessScope } from "@sallyport/core/access/AccessScope"
+import { type Session, SessionId } from "@sallyport/core/access/Session"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
@@ -36,14 +37,15 @@ const subject = Flag.String("subject").pipe(
   Flag.optional
 )
 
-const view = ({ connections, descendants, session }: SessionCredentialService.ListedSession) =>
-  new ListedSessionView({
+const viewOf = (session: Session) =>
+  new SessionView({
     ...session,
     lifetimeSeconds: session.lifetime === null ? null : Duration.toSeconds(session.lifetime),
-    current: false,
-    connections,
-    descendants
+    current: false
   })
+
+const view = ({ connections, descendants, session }: SessionCredentialService.ListedSession) =>
+  new ListedSessionView({ ...viewOf(session), connections, descendants })
 
 const table = Terminal.table<ListedSessionView>([
   { name: "SESSION", of: ({ id }) => id, whole: true },
@@ -58,12 +60,23 @@ const table = Terminal.table<ListedSessionView>([
   { name: "LAST SEEN", of: ({ lastSeenAt }, { time }) => time(lastSeenAt), whole: true }
 ])
 
+/** Says what sessions ask for, each in a line of its own. */
+const requests = (sessions: ReadonlyArray<ListedSessionView>) =>
+  sessions.flatMap(({ id, scopeRequest }) =>
+    scopeRequest === null ? [] : [`${id} asks for ${scopeRequest.scopes.join(" ")}: see "sallyport sessions grant"`]
+  )
+
 const every = Effect.gen(function*() {
   const sessions = yield* SessionCredentialService.SessionCredentialService
   return yield* StoreCommands.pages((after: SessionCredentialService.ListedSession | undefined) =>
     sessions.list({ after: after?.session.id, limit: StoreCommands.pageSize })
   )
 })
+
+const everyOf = ({ api }: StoreCommands.Server) =>
+  StoreCommands.serverPages((query) =>
+    Effect.map(api.session.list({ query }), ({ next, sessions }) => [sessions, next] as const)
+  )
 
 const list = Command.make(
   "list",
@@ -72,20 +85,93 @@ const list = Command.make(
     const flags = yield* parent
     const found = yield* StoreCommands.ask(flags, {
       store: Effect.map(every, (sessions) => sessions.map(view)),
-      server: ({ api }) =>
-        StoreCommands.serverPages((query) =>
-          Effect.map(api.session.list({ query }), ({ next, sessions }) => [sessions, next] as const)
-        )
+      server: everyOf
     })
     const sessions = found.filter((session) => Option.getOrElse(subject, () => session.subject) === session.subject)
     yield* Terminal.print(
       flags.json,
       Output.Sessions,
       { sessions },
-      (screen) => sessions.length === 0 ? "No one is signed in" : table(sessions, screen)
+      (screen) =>
+        sessions.length === 0 ? "No one is signed in" : [table(sessions, screen), ...requests(sessions)].join("\n")
     )
   })
 ).pipe(Command.withDescription("List the sessions, the oldest first, with how many each has let in"))
+
+const asking = {
+  id: Argument.String("session").pipe(
+    Argument.withSchema(Schema.NonEmptyString),
+    Argument.withDescription("The id of the session that asks")
+  )
+}
+
+/** Finds what a session asks for. */
+const requestOf = Effect.fnUntraced(function*(sessions: ReadonlyArray<ListedSessionView>, id: string) {
+  const now = yield* DateTime.now
+  const session = sessions.find((session) => session.id === id)
+  const request = session?.scopeRequest ?? null
+  if (session === undefined || request === null || DateTime.isLessThanOrEqualTo(request.expiresAt, now)) {
+    return yield* new CommandFailed({
+      code: "NotFound",
+      message: `No live session ${JSON.stringify(id)} asks for scopes; "sallyport sessions list" says which do`
+    })
+  }
+  return { id: session.id, ...request }
+})
+
+/** Answers a session that asks for more scopes; `granted` chooses of those that it asks for. */
+const answer = Effect.fnUntraced(function*(
+  id: string,
+  granted: (asked: ReadonlyArray<AccessScope>) => ReadonlyArray<AccessScope>
+) {
+  const flags = yield* parent
+  const session = yield* StoreCommands.ask(flags, {
+    store: Effect.gen(function*() {
+      const sessions = yield* SessionCredentialService.SessionCredentialService
+      const { id: asker, requestedAt, scopes } = yield* requestOf((yield* every).map(view), id)
+      return viewOf(yield* sessions.answerScopes({ id: asker, requestedAt, scopes: granted(scopes) }, "operator"))
+    }),
+    server: Effect.fnUntraced(function*(server) {
+      const { id: asker, requestedAt, scopes } = yield* requestOf(yield* everyOf(server), id)
+      return yield* server.api.session.answerScopes({
+        params: { id: asker },
+        payload: { requestedAt, scopes: granted(scopes) }
+      })
+    })
+  })
+  yield* Terminal.print(
+    flags.json,
+    Output.AnsweredSession,
+    { session },
+    () => `The session ${session.id} may use: ${session.scopes.join(" ")}`
+  )
+})
+
+const grant = Command.make(
+  "grant",
+  {
+    ...asking,
+    scope: StoreCommands.scopeFlag.pipe(
+      Flag.withDescription("A scope that it asks for; can be repeated; by default all that it asks for")
+    )
+  },
+  Effect.fnUntraced(function*({ id, scope }) {
+    const scopes = yield* StoreCommands.scopesOf(scope)
+    yield* answer(id, (asked) => scopes ?? asked)
+  })
+).pipe(
+  Command.withDescription("Grant a session the scopes that it asks for, or with --scope fewer; its token stays"),
+  Command.withExamples([
+    {
+      command: "sallyport sessions grant 0197c2f0-0000-7000-8000-000000000000 --scope runs:operate",
+      description: "Grant one of the scopes that it asks for"
+    }
+  ])
+)
+
+const deny = Command.make("deny", asking, ({ id }) => answer(id, () => [])).pipe(
+  Command.withDescription("Turn away a session that asks for scopes; it keeps those that it has")
+)
 
 /** Ends whatever there is, also if the clock of this terminal is behind those that issued it. */
 const endOfTime = DateTime.makeUnsafe("9999-12-31T23:59:59.999Z")
@@ -259,9 +345,9 @@ const issue = Command.make(
 )
 
 /**
- * Lists, issues and ends sessions.
+ * Lists, issues, raises and ends sessions.
  *
  * @category commands
  * @since 0.1.0
  */
-export const sessions = parent.pipe(Command.withSubcommands([list, issue, revoke, revokeOthers]))
+export const sessions = parent.pipe(Command.withSubcommands([list, issue, grant, deny, revoke, revokeOthers]))

@@ -1,28 +1,12 @@
 #!/usr/bin/env node
-import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import * as NodeServices from "@effect/platform-node/NodeServices"
-import * as Effect from "effect/Effect"
-import * as Logger from "effect/Logger"
-import * as Stdio from "effect/Stdio"
-import { exitCode, run } from "./internal/sallyport.ts"
+import { enableCompileCache } from "node:module"
+import { join } from "node:path"
 
-// A terminal that is closed ends a server as properly as SIGTERM does.
-process.on("SIGHUP", () => process.emit("SIGTERM"))
-// One who asks again does not want to wait. npm passes on the signal of a terminal that the process has got already.
-const isImpatientAfterMillis = 500
-let askedAtMillis = Infinity
-for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
-  process.on(signal, () => {
-    if (performance.now() - askedAtMillis > isImpatientAfterMillis) process.exit(code)
-    askedAtMillis = Math.min(askedAtMillis, performance.now())
-  })
-}
+// What was compiled at one start is not compiled at the next, which needs half the time. Node's own place for it, in the
+// directory for temporary files, is open to other users.
+const { HOME, LOCALAPPDATA, NODE_COMPILE_CACHE, XDG_CACHE_HOME } = process.env
+const caches = XDG_CACHE_HOME ?? LOCALAPPDATA ?? (HOME === undefined ? undefined : join(HOME, ".cache"))
+if (NODE_COMPILE_CACHE === undefined && caches !== undefined) enableCompileCache(join(caches, "sallyport", "compiled"))
 
-Stdio.Stdio.use(({ args }) => Effect.flatMap(args, run)).pipe(
-  // Output for programs goes to standard output; messages for a person go to standard error.
-  Effect.provide([NodeServices.layer, Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])]),
-  NodeRuntime.runMain({
-    disableErrorReporting: true,
-    teardown: (exit, onExit) => onExit(exitCode(exit))
-  })
-)
+const { main } = await import("./internal/program.ts")
+main()

@@ -99,7 +99,7 @@ describe("the pages of a backend", () => {
   )
 
   it.live(
-    "WEB-05 FEED-02 SESS-08 L-37: show what the terminal changes, in every tab, over a restart of the server, until this browser is revoked there",
+    "WEB-05 FEED-02 SESS-08 SESS-21 L-37: show what the terminal changes, in every tab, over a restart of the server, until this browser is revoked there",
     () =>
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState
@@ -123,7 +123,7 @@ describe("the pages of a backend", () => {
         }
 
         // Several clicks on one button are one request, and the other tab shows what it did.
-        const own = yield* link(state, "To be withdrawn")
+        const withdrawn = yield* link(state, "To be withdrawn")
         yield* text(page, /To be withdrawn/)
         const posts: Array<string> = []
         page.on("request", (request) => {
@@ -137,7 +137,7 @@ describe("the pages of a backend", () => {
         )
         yield* step(() => second.page.locator("#links", { hasText: "To be withdrawn" }).waitFor({ state: "detached" }))
         assert.deepStrictEqual(posts, ["/api/auth/pairing-links/revoke"])
-        assert.strictEqual((yield* Sallyport.exchange(first, own.code)).status, 400)
+        assert.strictEqual((yield* Sallyport.exchange(first, withdrawn.code)).status, 400)
 
         // The server goes away under the pages and comes back.
         yield* first.stop("SIGTERM")
@@ -148,19 +148,54 @@ describe("the pages of a backend", () => {
         yield* link(state, "After the restart")
         for (const tab of tabs) yield* text(tab, /After the restart/)
 
-        const sessions: { readonly sessions: ReadonlyArray<{ readonly id: string }> } = JSON.parse(
-          yield* terminal(state, "sessions", "list", "--json")
+        const sessions = Effect.map(
+          terminal(state, "sessions", "list", "--json"),
+          (line): { readonly sessions: ReadonlyArray<{ readonly id: string }> } => JSON.parse(line)
         )
-        assert.lengthOf(sessions.sessions, 1)
-        for (const { id } of sessions.sessions) yield* terminal(state, "sessions", "revoke", id)
+        const [own, ...others] = (yield* sessions).sessions
+        assert.lengthOf(others, 0)
+        const phone = yield* open(yield* Browser.profile(chromium))
+        const { code } = yield* link(state, "another device")
+        yield* step(() => phone.page.goto(`${network.url}/pair#token=${code}`))
+        yield* step(() => phone.page.getByLabel("Name of this device").fill("Ada’s phone"))
+        yield* click(phone.page, "Pair this browser")
+        yield* text(phone.page, signedIn)
+        yield* step(() => phone.page.goto(`${network.url}/connections`))
+
+        yield* text(page, /^Ada’s phone\s+New since your last visit$/m)
+        assert.notMatch(yield* step(() => phone.page.innerText("body")), /New since/)
+
+        // Another device revokes this browser: both tabs drop what they showed and say who did it, when and from where.
+        yield* step(() =>
+          phone.page.locator("#devices li", { hasText: "Revoke" }).getByRole("button", { name: "Revoke" }).click()
+        )
+        yield* step(() => phone.page.locator("dialog button[data-kind=danger]").click())
+        const byPhone = /^owner revoked it at .+, from Ada’s phone\. Pair it again to go on\.$/m
         for (const tab of tabs) {
-          yield* text(tab, /^This device was signed out$/m)
+          yield* text(tab, /^This device was revoked$/m)
+          yield* text(tab, byPhone)
           assert.notInclude(yield* step(() => tab.innerText("body")), "After the restart")
+          assert.strictEqual(yield* step(() => tab.evaluate(() => document.activeElement?.tagName)), "H1")
         }
         yield* axe(page, "revoked")
+        // So does the page after a reload, another page of the server, and the way back to this one.
+        yield* step(() => page.reload())
+        yield* text(page, byPhone)
         yield* step(() => page.goto(network.url))
-        yield* text(page, /^This browser is not paired$/m)
-        assert.deepStrictEqual([...problems, ...second.problems], [])
+        yield* text(page, byPhone)
+        yield* step(() => page.goBack())
+        yield* text(page, byPhone)
+        assert.isUndefined((yield* sessions).sessions.find(({ id }) => id === own?.id))
+
+        // A page that was left before and is come back to shows nothing of before either.
+        yield* step(() => phone.page.goto(`${network.url}/pair`))
+        for (const { id } of (yield* sessions).sessions) yield* terminal(state, "sessions", "revoke", id)
+        yield* step(() => phone.page.goBack())
+        yield* text(phone.page, /^The operator revoked it at .+, in the server’s terminal\. Pair it again to go on\.$/m)
+        assert.notInclude(yield* step(() => phone.page.innerText("body")), "After the restart")
+        yield* click(phone.page, "Enter a code")
+        yield* step(() => phone.page.getByLabel("Pairing code").waitFor())
+        assert.deepStrictEqual([...problems, ...second.problems, ...phone.problems], [])
       }),
     Programs.timeout
   )

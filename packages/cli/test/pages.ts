@@ -18,13 +18,17 @@ export const open = Effect.fnUntraced(function*(context: BrowserContext) {
 
 /** Waits until the page shows a text. */
 export const text = (page: Page, wanted: RegExp) =>
-  step(() =>
-    page.waitForFunction(
-      ([source, flags]) => new RegExp(source, flags).test(document.body.innerText),
-      [wanted.source, wanted.flags] as const,
-      { polling: 50 }
-    )
-  )
+  step(async () => {
+    try {
+      await page.waitForFunction(
+        ([source, flags]) => new RegExp(source, flags).test(document.body.innerText),
+        [wanted.source, wanted.flags] as const,
+        { polling: 50 }
+      )
+    } catch (cause) {
+      throw new Error(`${wanted} is not shown, but:\n${await page.innerText("body")}`, { cause })
+    }
+  })
 
 /** Clicks a button or a link by its words, once it can be clicked: one that consents cannot be at first. */
 export const click = (page: Page, words: string) =>

@@ -37,7 +37,7 @@ interface Listed {
 
 describe("sallyport sessions", () => {
   it.live(
-    "SESS-13 SESS-19 C-34: lists sessions and links, and ends one, what descends from it, or all from before a time",
+    "SESS-13 SESS-18 SESS-19 C-34: lists sessions and links, answers one that asks for more, and ends one, what descends from it, or all from before a time",
     () =>
       Effect.gen(function*() {
         const state = yield* freshState
@@ -79,6 +79,44 @@ describe("sallyport sessions", () => {
         // What the old session has let in since is out as well.
         yield* untilRefused(server, second)
         assert.deepStrictEqual((yield* listed("sessions")).sessions, [])
+
+        // A program asks for more, and the operator grants some of it, or turns it away, beside the server or through it.
+        for (const through of [["--state-dir", state], ["--url", server.url]]) {
+          const owner = yield* run("issue", "--label", "owner")
+          const issued = yield* run("issue", "--label", "reader", "--scope", "runs:read")
+          const tokenOf = ({ stdout }: typeof issued): string => JSON.parse(stdout).token
+          const answering = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+            const running = yield* sallyport(["sessions", ...args, "--json", ...through], {
+              SALLYPORT_TOKEN: tokenOf(owner)
+            })
+            const { code } = yield* running.exit
+            return { code, stderr: running.stderr(), stdout: running.stdout() }
+          })
+          const ask = post(server, "/api/auth/session/scopes", tokenOf(issued), {
+            scopes: ["runs:operate", "credentials:read"]
+          })
+          const { id } = (yield* ask).json<{ readonly id: string }>()
+          const abort = post(server, "/api/threads/none/abort", tokenOf(issued), {})
+          assert.strictEqual((yield* abort).status, 403)
+          const table = yield* sallyport(["sessions", "list", "--state-dir", state])
+          yield* table.exit
+          assert.include(table.stdout(), `${id} asks for runs:operate credentials:read`)
+          const denied = yield* answering("deny", id)
+          assert.deepStrictEqual([denied.code, JSON.parse(denied.stdout).session.scopes], [0, ["runs:read"]])
+          const none = yield* answering("grant", id)
+          assert.strictEqual(none.code, 3)
+          assert.include(none.stderr, "asks for scopes")
+          yield* ask
+          assert.strictEqual((yield* answering("grant", id, "--scope", "access:manage")).code, 6)
+          const granted = yield* answering("grant", id, "--scope", "runs:operate")
+          assert.deepStrictEqual(
+            JSON.parse(granted.stdout).session.scopes,
+            ["runs:read", "runs:operate"],
+            granted.stderr
+          )
+          yield* Effect.repeat(abort, { until: ({ status }) => status !== 403 })
+          for (const session of (yield* listed("sessions")).sessions) yield* run("revoke", session.id)
+        }
 
         // Without a time it ends what there is, also by a terminal whose clock is behind that of the server.
         for (const target of [["--state-dir", state], ["--url", server.url]]) {

@@ -21,6 +21,7 @@ import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import type { SessionId } from "@sallyport/core/access/Session"
 import * as Context from "effect/Context"
 import { SecureRandom } from "effect/crypto/SecureRandom"
+import type * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
@@ -131,6 +132,20 @@ export class Access extends Context.Service<Access, {
   readonly sessions: Effect.Effect<ReadonlyArray<ListedSessionView>, ClientError>
   /** Gives a session's device a name, and returns the session. */
   readonly renameSession: (id: SessionId, label: string) => Effect.Effect<SessionView, ClientError>
+  /**
+   * Asks for more scopes for this session, such as those that an answer named which was `Forbidden`. The owner has 10 minutes to
+   * grant them, or some of them; the token stays. Returns the session: `scopeRequest` is null if nothing lacks. `refresh`
+   * shows what came of it: the scopes, or a `scopeRequest` that is null without them.
+   */
+  readonly requestScopes: (scopes: ReadonlyArray<AccessScope>) => Effect.Effect<SessionView, ClientError>
+  /**
+   * Answers a session that asks for more scopes: grants those that it asks for, or fewer; none turn it away. `requestedAt` is
+   * that of the request that the person saw. If the session has asked for something else since, it is a `Conflict`.
+   */
+  readonly answerScopes: (id: SessionId, answer: {
+    readonly requestedAt: DateTime.Utc
+    readonly scopes: ReadonlyArray<AccessScope>
+  }) => Effect.Effect<SessionView, ClientError>
   /**
    * Ends another session with its open links, and if asked for with all that it let in, through every generation.
    * Ending this session is a `Conflict`; use `logout` for it.
@@ -338,6 +353,12 @@ const make = Effect.gen(function*() {
     ).pipe(Effect.withSpan("Access.sessions")),
     renameSession: Effect.fn("Access.renameSession")((id, label) =>
       guarded(api.session.rename({ params: { id }, payload: { label }, responseMode }), SessionView)
+    ),
+    requestScopes: Effect.fn("Access.requestScopes")((scopes) =>
+      guarded(api.session.requestScopes({ payload: { scopes }, responseMode }), SessionView)
+    ),
+    answerScopes: Effect.fn("Access.answerScopes")((id, payload) =>
+      guarded(api.session.answerScopes({ params: { id }, payload, responseMode }), SessionView)
     ),
     revokeSession: Effect.fn("Access.revokeSession")(function*(id, options) {
       const descendants = options?.descendants

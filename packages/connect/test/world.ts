@@ -74,6 +74,7 @@ const authentication = layerAuthentication(
           subject: (headers.authorization ?? "").replace("Bearer ", ""),
           method: "bearer-access-token",
           scopes: [],
+          scopeRequest: null,
           proofKeyThumbprint: headers["x-key"] ?? null,
           device: new Device({ label: null, kind: "browser", userAgent: null, address: null }),
           letInBy: { actor: "operator", sessionId: null, linkId: null },

@@ -24,6 +24,16 @@ export const FeedSession = Schema.Struct({
   subject: Schema.String,
   method: Schema.String,
   scopes: Schema.Array(Schema.String),
+  /** What it has asked for beside its scopes, or null: see `SessionView`. */
+  scopeRequest: Schema.optionalKey(
+    Schema.NullOr(
+      Schema.Struct({
+        scopes: Schema.Array(Schema.String),
+        requestedAt: Schema.DateTimeUtcFromString,
+        expiresAt: Schema.DateTimeUtcFromString
+      })
+    )
+  ),
   proofKeyThumbprint: Schema.NullOr(Schema.String),
   device: Schema.Struct({
     label: Schema.NullOr(Schema.String),

@@ -18,6 +18,14 @@ export class SessionView extends Schema.Class<SessionView>("@sallyport/contract/
   subject: Schema.NonEmptyString,
   method: SessionMethod,
   scopes: Schema.Array(AccessScope),
+  /** What it has asked for beside its scopes, or null; from `expiresAt` on there is nothing to answer. */
+  scopeRequest: Schema.NullOr(
+    Schema.Struct({
+      scopes: Schema.Array(AccessScope),
+      requestedAt: Schema.DateTimeUtcFromString,
+      expiresAt: Schema.DateTimeUtcFromString
+    })
+  ),
   /**
    * The JWK thumbprint of the key that the session is bound to, or null; for a client, the one that the list of clients has.
    */

@@ -1,6 +1,7 @@
 /**
  * Describes the endpoints with which a device signs in, lists its sessions, and signs out.
  */
+import { AccessScope } from "@sallyport/core/access/AccessScope"
 import { SessionEnd, SessionId } from "@sallyport/core/access/Session"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
@@ -189,6 +190,23 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
     payload: Schema.Struct({ label: Label }),
     success: SessionView,
     error: [InvalidRequest, NotFound, Unavailable]
+  }).pipe(requires("access:write")),
+  // Any session may ask. What it asks for stands in the list and in the feed until it is answered.
+  HttpApiEndpoint.post("requestScopes", "/api/auth/session/scopes", {
+    payload: Schema.Struct({ scopes: Schema.Array(AccessScope).check(Schema.isMinLength(1), Schema.isMaxLength(256)) }),
+    success: SessionView,
+    error: [InvalidRequest, Unauthorized, TooManyRequests, Unavailable]
+  }).pipe(requires(null)),
+  HttpApiEndpoint.post("answerScopes", "/api/auth/sessions/:id/scopes", {
+    params: { id: SessionId.check(Schema.isMaxLength(64)) },
+    payload: Schema.Struct({
+      /** That of the request that was looked at. A session that has asked again since then is not changed. */
+      requestedAt: Schema.DateTimeUtcFromString,
+      /** What is granted: what the session asks for, or less. None turns it away. */
+      scopes: Schema.Array(AccessScope).check(Schema.isMaxLength(256))
+    }),
+    success: SessionView,
+    error: [InvalidRequest, Unauthorized, Forbidden, NotFound, Conflict, Unavailable]
   }).pipe(requires("access:write")),
   HttpApiEndpoint.post("revoke", "/api/auth/sessions/revoke", {
     payload: Schema.Struct({

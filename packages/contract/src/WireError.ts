@@ -10,8 +10,13 @@ const fields = <const Codes extends ReadonlyArray<string>>(codes: Codes) => ({
   message: Schema.String,
   retryable: Schema.Boolean,
   /** The W3C trace id of the request, 32 hexadecimal digits. */
-  traceId: Schema.String
+  traceId: Schema.String,
+  /** The address of the page about the code, if the host has named `WireFailure.ErrorPages`. */
+  docs: Schema.optionalKey(Schema.String)
 })
+
+/** The address of the page about an error of the token endpoint (RFC 6749 section 5.2), as `docs` is elsewhere. */
+const errorUri = { error_uri: Schema.optionalKey(Schema.String) }
 
 /**
  * Answers 400: the request does not have the form that the endpoint takes. Nothing was changed.
@@ -97,6 +102,7 @@ export class Conflict extends Schema.TaggedError<Conflict>()(
     "connect_client_ambiguous",
     "connect_request_expired",
     "connect_request_changed",
+    "scope_request_changed",
     "security_mode_unreadable",
     "current_session",
     "too_many_links",
@@ -214,6 +220,7 @@ export class OAuthError extends Schema.TaggedError<OAuthError>()("OAuthError", {
     "use_dpop_nonce"
   ]),
   error_description: Schema.String,
+  ...errorUri,
   /** The server's time, in seconds since the epoch, if the proof may come from a client with a wrong clock. */
   server_time_seconds: Schema.optionalKey(Schema.Natural),
   traceId: Schema.String
@@ -234,6 +241,7 @@ export class OAuthTooManyRequests extends Schema.TaggedError<OAuthTooManyRequest
   error: Schema.Literal("temporarily_unavailable"),
   code: Schema.Literal("rate_limited"),
   error_description: Schema.String,
+  ...errorUri,
   /** In how many seconds to try again, as `Retry-After` says. */
   retry_after_seconds: Schema.optionalKey(Schema.Natural),
   traceId: Schema.String
@@ -253,6 +261,7 @@ export class OAuthTooManyRequests extends Schema.TaggedError<OAuthTooManyRequest
 export class OAuthInvalidClient extends Schema.TaggedError<OAuthInvalidClient>()("OAuthInvalidClient", {
   error: Schema.Literal("invalid_client"),
   error_description: Schema.String,
+  ...errorUri,
   traceId: Schema.String
 }, { httpApiStatus: 401 }) {
   override get message() {
@@ -270,6 +279,7 @@ export class OAuthInvalidClient extends Schema.TaggedError<OAuthInvalidClient>()
 export class OAuthUnavailable extends Schema.TaggedError<OAuthUnavailable>()("OAuthUnavailable", {
   error: Schema.Literal("temporarily_unavailable"),
   error_description: Schema.String,
+  ...errorUri,
   traceId: Schema.String
 }, { httpApiStatus: 503 }) {
   override get message() {
@@ -289,6 +299,7 @@ export class OAuthInternalError extends Schema.TaggedError<OAuthInternalError>()
   error: Schema.Literal("server_error"),
   code: Schema.Literal("internal_error"),
   error_description: Schema.String,
+  ...errorUri,
   retryable: Schema.Literal(false),
   traceId: Schema.String
 }, { httpApiStatus: 500 }) {

@@ -48,6 +48,31 @@ export const traceId: Effect.Effect<string> = Effect.matchEffect(Effect.currentS
 })
 
 /**
+ * Names the address below which there is a page about each code, such as `https://docs.example/errors/`. An error then has
+ * the address of its page: `docs`, or `error_uri` at the token endpoint. By default there is none.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const ErrorPages: Context.Reference<string | undefined> = Context.Reference<string | undefined>(
+  "@sallyport/contract/WireFailure/ErrorPages",
+  { defaultValue: () => undefined }
+)
+
+/**
+ * Adds the address of the page about a code to an error that is about to be answered.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const withPage = <E extends object>(code: string, error: E): Effect.Effect<E> =>
+  Effect.map(ErrorPages, (base) => {
+    if (base === undefined) return error
+    const address = `${base.replace(/\/$/, "")}/${code}`
+    return Object.assign(error, { docs: address, error_uri: address })
+  })
+
+/**
  * Describes why a request is answered with an error, in a sentence for the caller.
  *
  * @category models
@@ -64,7 +89,7 @@ export interface Reason {
  * @category constructors
  * @since 0.1.0
  */
-export const answer = <E>(
+export const answer = <E extends object>(
   code: string,
   reason: Reason,
   error: (traceId: string) => E,
@@ -76,7 +101,7 @@ export const answer = <E>(
       (ours ? Effect.logWarning(`Answered ${code}`, Cause.fail(reason)) : Effect.logDebug(`Answered ${code}`)).pipe(
         Effect.annotateLogs({ traceId }),
         Effect.andThen(Metrics.failures(1, { code })),
-        Effect.andThen(Effect.fail(error(traceId)))
+        Effect.andThen(Effect.flatMap(withPage(code, error(traceId)), Effect.fail))
       )
   )
 
@@ -86,7 +111,7 @@ export const answer = <E>(
  * @category constructors
  * @since 0.1.0
  */
-export const make = <Code extends string, E>(
+export const make = <Code extends string, E extends object>(
   error: new(fields: {
     readonly code: Code
     readonly message: string

@@ -49,6 +49,8 @@ describe("the contract", () => {
       "session.logout": [],
       "session.list": ["access:read"],
       "session.rename": ["access:write"],
+      "session.requestScopes": [],
+      "session.answerScopes": ["access:write"],
       "session.revoke": ["access:write"],
       "session.revokeOthers": ["access:write"],
       "session.revokeIssuedBefore": ["access:manage"],

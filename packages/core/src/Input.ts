@@ -40,7 +40,7 @@ export const oneOf = (names: Schema.Top & { readonly literals: ReadonlyArray<str
  * @category constants
  * @since 0.1.0
  */
-export const key: Rule = rule(Text.key(), "1 to 255 characters without control characters")
+export const key: Rule = rule(Text.key(), "1 to 255 characters, of 512 bytes at most, without control characters")
 
 /**
  * Takes how many there are to be: a whole number from 1.

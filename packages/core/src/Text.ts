@@ -25,14 +25,27 @@ const inLine = new RegExp(`${notLine}|\\p{M}{5}`, "u")
 const everyInLine = new RegExp(`${notLine}|(?<=\\p{M}{4})\\p{M}`, "gu")
 const visible = /[\p{L}\p{N}\p{P}\p{S}]/u
 
+const encoder = new TextEncoder()
+
 /**
- * Tells whether text is a key: 1 to `max` characters without control characters, line breaks and halves of characters.
+ * Tells whether text has at most so many bytes as UTF-8. PostgreSQL indexes up to 2,704 bytes in a row.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const hasAtMostBytes = (text: string, max: number): boolean =>
+  3 * text.length <= max || encoder.encode(text).length <= max
+
+/**
+ * Tells whether text is a key: 1 to `max` characters without control characters, line breaks and halves of characters. One of
+ * up to 255 characters, as rows are found by, has at most 512 bytes as UTF-8.
  *
  * @category guards
  * @since 0.1.0
  */
 export const isKey = (text: string, max = 255): boolean =>
-  text !== "" && text.length <= 2 * max && !notKey.test(text) && (text.length <= max || [...text].length <= max)
+  text !== "" && text.length <= 2 * max && !notKey.test(text) && (text.length <= max || [...text].length <= max) &&
+  (max > 255 || hasAtMostBytes(text, 512))
 
 /**
  * Tells whether text is a line: 1 to `max` visible characters, without blanks at its ends and without control characters,
@@ -53,7 +66,9 @@ export const isLine = (text: string, max = 128): boolean =>
  */
 export const key = (max = 255): Schema.String =>
   Schema.String.check(
-    Schema.makeFilter((text) => isKey(text, max), { expected: `1 to ${max} characters without control characters` })
+    Schema.makeFilter((text) => isKey(text, max), {
+      expected: `1 to ${max} characters${max > 255 ? "" : ", of 512 bytes at most,"} without control characters`
+    })
   )
 
 const lineFilter = (max: number) =>

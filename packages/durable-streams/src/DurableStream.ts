@@ -4,12 +4,13 @@
  * A position counts bytes, or in a stream of `application/json` messages, from 0. A fork counts on from where it left its
  * source, so that an offset means the same in both.
  */
+import * as Text from "@sallyport/core/Text"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 /**
- * Decodes the path of a stream below the root of streams: 1 to 512 characters, segments separated by `/`, none of them
- * empty, `.` or `..`, without control characters. The first segment `__ds` is the protocol's own.
+ * Decodes the path of a stream below the root of streams: 1 to 512 characters of at most 768 bytes, segments separated by
+ * `/`, none of them empty, `.` or `..`, without control characters. The first segment `__ds` is the protocol's own.
  *
  * @category models
  * @since 0.1.0
@@ -18,7 +19,8 @@ export const StreamPath = Schema.String.check(
   Schema.isPattern(
     /^(?!__ds(?:\/|$))(?!\.{1,2}(?:\/|$))[^\p{Cc}\p{Cs}/]+(?:\/(?!\.{1,2}(?:\/|$))[^\p{Cc}\p{Cs}/]+)*$/u
   ),
-  Schema.isMaxLength(512)
+  Schema.isMaxLength(512),
+  Schema.makeFilter((path) => Text.hasAtMostBytes(path, 768), { expected: "at most 768 bytes" })
 ).pipe(Schema.brand("StreamPath"))
 /**
  * @see {@link StreamPath}

@@ -7,6 +7,7 @@
  * beside {@link layer}.
  */
 import * as Sweeper from "@sallyport/core/Sweeper"
+import type * as Writer from "@sallyport/core/Writer"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -115,6 +116,11 @@ export class DurableStreams extends Context.Service<DurableStreams, {
    * this process that wait for the same page share one read. Fails as `read` does.
    */
   readonly readNext: (options: ReadNextOptions) => Effect.Effect<StreamPage, DurableStreamsError>
+  /**
+   * Pushes all pages after another one, until the stream has ended. No page is empty, but for one that ends the stream. While
+   * there is room, what was read for one reader is written to all that wait for it. Fails as `read` does.
+   */
+  readonly push: (options: ReadNextOptions) => Writer.Push<StreamPage, DurableStreamsError>
   /**
    * Waits until a page that was up to date may be followed by another one: the stream was appended to, closed or deleted.
    * It may return for nothing.

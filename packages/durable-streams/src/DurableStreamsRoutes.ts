@@ -235,7 +235,8 @@ export const layer = (options?: Options): Layer.Layer<
         source: {
           tag: (stream) => String(stream.id),
           read: (from) => streams.read({ owner, path, from }),
-          readNext: (after) => streams.readNext({ owner, path, after })
+          readNext: (after) => streams.readNext({ owner, path, after }),
+          push: (after) => streams.push({ owner, path, after })
         },
         live: live(session)
       })

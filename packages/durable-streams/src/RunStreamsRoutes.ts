@@ -107,20 +107,25 @@ const sourceOf = (log: RunEventLog["Service"], owner: RunOwner, runId: string) =
     Effect.catchTag("RunEventLogError", toError(path))
   )
 
-  const source: Reader.Source = {
-    tag: () => runId,
-    read,
-    readNext: (page) => {
-      const next = read({ streamId: 0, position: page.next })
-      if (!page.upToDate) return next
-      return events(page.next).pipe(
-        Effect.flatMap((following) => Stream.runHead(following)),
-        Effect.catchTag("RunEventLogError", toError(path)),
-        Effect.andThen(next),
-        Effect.withTracerEnabled(false)
-      )
-    }
+  const readNext: Reader.Source["readNext"] = (page) => {
+    const next = read({ streamId: 0, position: page.next })
+    if (!page.upToDate) return next
+    return events(page.next).pipe(
+      Effect.flatMap((following) => Stream.runHead(following)),
+      Effect.catchTag("RunEventLogError", toError(path)),
+      Effect.andThen(next),
+      Effect.withTracerEnabled(false)
+    )
   }
+  const push: Reader.Source["push"] = (after) => (writer) =>
+    Effect.gen(function*() {
+      let last = after
+      while (!last.ended) {
+        last = yield* readNext(last)
+        if (!writer.write(last)) yield* writer.drained
+      }
+    })
+  const source: Reader.Source = { tag: () => runId, read, readNext, push }
   return { source, get, path }
 }
 

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe } from "vitest"
 import { type Repositories, start } from "./support.ts"
 
 /** Runs the suite, every request of it with the token of a session unless it carries a token of its own. */
-export const conformance = (name: string, repositories: Repositories) =>
+export const conformance = (name: string, repositories: Repositories, directly = true) =>
   describe(`Durable Streams protocol (${name})`, () => {
     const config = { baseUrl: "", subscriptions: true, longPollTimeoutMs: 500 }
     const scope = Scope.makeUnsafe()
@@ -18,7 +18,7 @@ export const conformance = (name: string, repositories: Repositories) =>
     beforeAll(() =>
       Effect.runPromise(
         Effect.gen(function*() {
-          const server = yield* start({ repositories, prefix: "/v1/stream", longPollTimeout: 500 })
+          const server = yield* start({ repositories, directly, prefix: "/v1/stream", longPollTimeout: 500 })
           const token = yield* server.token("suite")
           config.baseUrl = server.url
           globalThis.fetch = (input, init) => {

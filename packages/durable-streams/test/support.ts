@@ -5,6 +5,7 @@ import * as Access from "@sallyport/core/access/AccessRepository"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
+import * as NodeWriter from "@sallyport/node/NodeWriter"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
@@ -57,6 +58,8 @@ export interface ServerOptions extends DurableStreamsRoutes.Options {
   readonly streams?: DurableStreams.Options | undefined
   readonly policy?: AuthPolicy.Kind | undefined
   readonly gracefulShutdownTimeout?: Duration.Input | undefined
+  /** Whether events are written to the connection by what appends them; by default they are. */
+  readonly directly?: boolean | undefined
 }
 
 export interface Server {
@@ -101,9 +104,10 @@ export const start = Effect.fnUntraced(function*(
         gracefulShutdownTimeout: options.gracefulShutdownTimeout ?? "2 seconds"
       })
     ),
-    Layer.provide(
-      Layer.succeed(AccessScope.Vocabulary, [...AccessScope.builtin, ...DurableStreamsRoutes.scopes])
-    )
+    Layer.provide([
+      Layer.succeed(AccessScope.Vocabulary, [...AccessScope.builtin, ...DurableStreamsRoutes.scopes]),
+      options.directly === false ? Layer.empty : NodeWriter.layer
+    ])
   )
   const context = yield* Effect.orDie(Layer.build(layer))
   const { address } = Context.get(context, HttpServer.HttpServer)

@@ -246,6 +246,7 @@ const endless = Effect.gen(function*() {
     subject: "owner",
     method: "browser-session-cookie",
     scopes: yield* AccessScope.Vocabulary,
+    scopeRequest: null,
     proofKeyThumbprint: null,
     device: new Device({ label: null, kind: "browser", userAgent: null, address: null }),
     letInBy: { actor: "operator", sessionId: null, linkId: null },

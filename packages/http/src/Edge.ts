@@ -146,7 +146,7 @@ const watchBody = (
  * @since 0.1.0
  */
 export const layer: Layer.Layer<never, never, HttpRouter.HttpRouter | AuthPolicy> = HttpRouter.middleware(
-  Effect.map(AuthPolicy, (policy) => {
+  Effect.map(Effect.all([AuthPolicy, WireFailure.ErrorPages]), ([policy, errorPages]) => {
     const hardening = harden(policy)
     const checkHost = Hosts.check(policy)
     return (httpEffect) =>
@@ -167,7 +167,10 @@ export const layer: Layer.Layer<never, never, HttpRouter.HttpRouter | AuthPolicy
             onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
             onSuccess: () => whenStopped(Wire.whenStopped)(Effect.catchCause(app, answerFault))
           })
-        ).pipe(Effect.provideService(WireFailure.UntracedRequest, untraced))
+        ).pipe(
+          Effect.provideService(WireFailure.UntracedRequest, untraced),
+          Effect.provideService(WireFailure.ErrorPages, errorPages)
+        )
       })
   }),
   { global: true }

@@ -9,7 +9,9 @@
  * then counts alone. Nothing else in such a header is believed: a page elsewhere can write them, and they say nothing of
  * where the request comes from.
  *
- * What a call has begun ends with its session: streams do, and so does the socket.
+ * What a call has begun ends with its session: streams do, and so does the socket. When the server stops, streams and the calls
+ * of sockets end at once, and others when it waits for them no longer. Each is told by `Unavailable`, which says that it can
+ * be made again.
  */
 import { RequiredScopes } from "@sallyport/contract/Authentication"
 import { layerRpcAuthentication, type RpcAuthentication } from "@sallyport/contract/RpcAuthentication"
@@ -33,8 +35,10 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as RpcSchema from "effect/rpc/RpcSchema"
 import * as RpcSerialization from "effect/rpc/RpcSerialization"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { isUpgrade, requireSession } from "./Authentication.ts"
+import * as Edge from "./Edge.ts"
 import * as EventStream from "./EventStream.ts"
 import * as ClosableUpgrade from "./internal/closableUpgrade.ts"
 import * as RpcRefusal from "./internal/rpcRefusal.ts"
@@ -47,6 +51,8 @@ interface TransportSession {
   readonly session: Session
   /** What the transport itself was sent. */
   readonly authorization: string | undefined
+  /** The calls of a socket, which ends after them. */
+  readonly calls: Set<symbol> | undefined
 }
 
 /** Holds the sessions of the requests and sockets that are open, by the value of {@link transportHeader}. */
@@ -106,17 +112,31 @@ export const guard = HttpRouter.middleware(
             const request = yield* HttpServerRequest.HttpServerRequest
             const scope = yield* Scope.Scope
             const key = Base64Url.encode(yield* random.randomBytes(16))
-            transports.set(key, { session, authorization: request.headers.authorization })
+            const calls = isUpgrade(request) ? new Set<symbol>() : undefined
+            transports.set(key, { session, authorization: request.headers.authorization, calls })
             yield* Scope.addFinalizer(scope, Effect.sync(() => transports.delete(key)))
             const named = request.modify({ headers: Headers.set(request.headers, transportHeader, key) })
             const serve = (request: HttpServerRequest.HttpServerRequest) =>
               Effect.provideService(httpEffect, HttpServerRequest.HttpServerRequest, request)
-            if (!isUpgrade(request)) return yield* serve(named)
+            if (calls === undefined) {
+              const stopped = Effect.flatMap(
+                Effect.flip(Wire.ending({ message: "The server has stopped; call again" })),
+                (error) => RpcRefusal.respond(error, serialization)
+              )
+              return yield* serve(named).pipe(
+                Edge.whenStopped(Effect.provideService(stopped, HttpServerRequest.HttpServerRequest, named))
+              )
+            }
             const { close, request: upgrade } = yield* ClosableUpgrade.make(named)
-            // No call of the socket is let in from then on, and the socket ends.
+            // No call of the socket is let in from then on, and the socket ends when those that it has are told.
+            const told = Effect.suspend(() => calls.size === 0 ? Effect.void : Effect.fail("open")).pipe(
+              Effect.retry(Schedule.spaced("5 millis")),
+              Effect.timeoutOption("1 second"),
+              Effect.ignore
+            )
             const ended = Effect.flatMap(awaitEnd(session), (end) => {
               transports.delete(key)
-              return close(EventStream.closeCodeOf(end))
+              return Effect.andThen(told, close(EventStream.closeCodeOf(end)))
             })
             return yield* Effect.raceFirst(serve(upgrade), Effect.as(ended, HttpServerResponse.empty()))
           })
@@ -143,6 +163,16 @@ export const layer: Layer.Layer<
     const awaitEnd = yield* ConnectionEnd.make
     const open = yield* ConnectionEnd.makeOpen
     const transports = yield* TransportSessions
+
+    /** Fails when what a session has begun has to end, and says why. */
+    const untilEnd = (session: Session) =>
+      Effect.flatMap(
+        awaitEnd(session),
+        ({ _tag }): Effect.Effect<never, Unauthorized | Unavailable> =>
+          _tag === "SessionEnded"
+            ? Wire.unauthorized({ message: "The session has ended; sign in again" })
+            : Wire.ending({ message: "The server ends this call; call again" })
+      )
 
     /** Returns whose call it is. */
     const prove = (headers: Headers.Headers): Effect.Effect<Session, Unauthorized | Unavailable> => {
@@ -183,20 +213,23 @@ export const layer: Layer.Layer<
           new Error(`The RPC ${rpc._tag} is authenticated but declares no scope; use requires(scope)`)
         )
       }
+      const calls = transports.get(headers[transportHeader] ?? "")?.calls
+      if (calls !== undefined) {
+        const key = Symbol()
+        const scope = yield* Effect.serviceOption(Scope.Scope)
+        if (Option.isSome(scope)) {
+          calls.add(key)
+          // Closed when the call has been answered.
+          yield* Scope.addFinalizer(scope.value, Effect.sync(() => calls.delete(key)))
+        }
+      }
       const session = yield* prove(headers)
       yield* admit(session, scopes.value)
       const call = Effect.provideService(effect, CurrentSession, session)
-      if (!RpcSchema.isStreamSchema(rpc.successSchema)) return yield* call
-      const streamed = Effect.raceFirst(
-        call,
-        Effect.flatMap(
-          awaitEnd(session),
-          ({ _tag }): Effect.Effect<never, Unauthorized | Unavailable> =>
-            _tag === "SessionEnded"
-              ? Wire.unauthorized({ message: "The session has ended; sign in again" })
-              : Wire.ending({ message: "The server ends this stream; call again" })
-        )
-      )
+      const streamed = Effect.raceFirst(call, untilEnd(session))
+      if (!RpcSchema.isStreamSchema(rpc.successSchema)) {
+        return yield* calls === undefined ? call : streamed
+      }
       // A socket may carry any number of streams, and each is held open as a connection is.
       return yield* Effect.scoped(Effect.flatMap(open(session), (opened) =>
         opened

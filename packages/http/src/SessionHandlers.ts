@@ -535,6 +535,32 @@ export const layer = HttpApiBuilder.group(
           SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
         }, (reason) => Effect.die(reason))
       ),
+      requestScopes: Effect.fn(
+        function*({ payload }) {
+          const current = yield* CurrentSession
+          return Wire.sessionView(yield* sessions.requestScopes(current, payload.scopes), current.id)
+        },
+        Effect.catchReasons("SessionCredentialError", {
+          InvalidInput: (reason) => Wire.invalidRequest(reason),
+          SessionRefused: (reason) => Wire.unauthorized(reason),
+          TooManyScopeRequests: (reason) => Wire.rateLimited(reason),
+          SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
+      answerScopes: Effect.fn(
+        function*({ params, payload }) {
+          const current = yield* CurrentSession
+          return Wire.sessionView(yield* sessions.answerScopes({ ...params, ...payload }, current), current.id)
+        },
+        Effect.catchReasons("SessionCredentialError", {
+          InvalidInput: (reason) => Wire.invalidRequest(reason),
+          ScopeNotHeld: (reason) => Wire.scopeNotHeld(reason),
+          ScopeRequestChanged: (reason) => Wire.scopeRequestChanged(reason),
+          SessionNotFound: (reason) => Wire.sessionNotFound(reason),
+          SessionRefused: (reason) => Wire.unauthorized(reason),
+          SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
+        }, (reason) => Effect.die(reason))
+      ),
       revoke: Effect.fn(
         function*({ payload }) {
           const ended = yield* sessions.revoke(payload.id, yield* CurrentSession, { descendants: payload.descendants })

@@ -238,6 +238,99 @@ describe("the list of connections", () => {
     }).pipe(Effect.scoped))
 })
 
+describe("a session that asks for more", () => {
+  it.live("SESS-18: is refused, asks, and holds with its token what another session grants, which the list and the feed tell", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const owner = yield* server.token()
+      const reader = yield* server.token({ scopes: ["runs:read", "access:read"] })
+      const lesser = yield* server.token({ scopes: ["access:write", "access:read", "runs:read"] })
+      const stranger = yield* server.token({ subject: "bob", scopes: ["access:write", "runs:operate"] })
+      const abort = send(server, reader, "POST", "/api/threads/none/abort", {})
+      const refusal = (code: string, status = 403, tag = "Forbidden") => ({ status, tag, code })
+      assertError(yield* abort, refusal("scope_required"))
+
+      for (const scopes of [[], ["runs"], ["no:scope"], "runs:operate", null, [7]]) {
+        assertError(
+          yield* send(server, reader, "POST", "/api/auth/session/scopes", { scopes }),
+          refusal("invalid_request", 400, "InvalidRequest")
+        )
+      }
+      const asked = yield* send(server, reader, "POST", "/api/auth/session/scopes", {
+        scopes: ["runs:read", "runs:operate", "credentials:read"]
+      })
+      assert.strictEqual(asked.status, 200, asked.text)
+      const found = (yield* sessionsOf(server, owner)).find(({ scopeRequest }) => scopeRequest !== null)
+      assert.deepStrictEqual(found?.scopes, ["runs:read", "access:read"])
+      assert.deepStrictEqual(found?.scopeRequest?.scopes, ["runs:operate", "credentials:read"])
+      assertError(yield* abort, refusal("scope_required"))
+
+      const requestedAt = found?.scopeRequest?.requestedAt.toJSON()
+      const answer = (token: string, body: object = {}) =>
+        send(server, token, "POST", `/api/auth/sessions/${found?.id}/scopes`, {
+          requestedAt,
+          scopes: ["runs:operate"],
+          ...body
+        })
+      assertError(yield* answer(reader), refusal("scope_required"))
+      assertError(yield* answer(lesser), refusal("scope_not_held"))
+      assertError(yield* answer(stranger), refusal("session_not_found", 404, "NotFound"))
+      for (const body of [{ scopes: ["access:manage"] }, { requestedAt: "2020-01-01T00:00:00.000Z" }]) {
+        assertError(yield* answer(owner, body), refusal("scope_request_changed", 409, "Conflict"))
+      }
+      for (const body of [{ scopes: ["none"] }, { requestedAt: "yesterday" }, { scopes: undefined }]) {
+        assertError(yield* answer(owner, body), refusal("invalid_request", 400, "InvalidRequest"))
+      }
+      assertError(yield* abort, refusal("scope_required"))
+      const answers = yield* Effect.all([answer(owner), answer(owner)], { concurrency: 2 })
+      assert.deepStrictEqual(answers.map(({ status }) => status).toSorted(), [200, 409])
+      assert.notInclude([401, 403], (yield* abort).status)
+      const state = yield* send(server, reader, "GET", "/api/auth/session")
+      assert.deepInclude(state.json["session"], {
+        scopes: ["runs:read", "access:read", "runs:operate"],
+        scopeRequest: null
+      })
+      const { events } = decodeHistory((yield* send(server, reader, "GET", "/api/auth/access/events")).json)
+      assert.deepStrictEqual(events.slice(0, 2).map(({ event }) => event), ["sessionUpserted", "sessionUpserted"])
+
+      // A request is turned away by an answer of nothing, and one too many is not taken.
+      const again = yield* send(server, reader, "POST", "/api/auth/session/scopes", { scopes: ["credentials:read"] })
+      const waiting = (yield* sessionsOf(server, owner)).find(({ scopeRequest }) => scopeRequest !== null)
+      assert.strictEqual(again.status, 200, again.text)
+      const turned = yield* answer(owner, { scopes: [], requestedAt: waiting?.scopeRequest?.requestedAt.toJSON() })
+      assert.strictEqual(turned.status, 200, turned.text)
+      assert.deepInclude(turned.json, {
+        scopes: ["runs:read", "access:read", "runs:operate"],
+        scopeRequest: null
+      })
+      let last = again
+      for (let asking = 0; asking < 9; asking++) {
+        last = yield* send(server, reader, "POST", "/api/auth/session/scopes", { scopes: ["credentials:read"] })
+      }
+      assertError(last, { status: 429, tag: "TooManyRequests", code: "rate_limited", retryable: true })
+      assert.isAbove(Number(last.headers["retry-after"]), 0)
+
+      // What has ended neither asks nor is answered, and an approver that was revoked grants nothing.
+      const ended = yield* server.token({ scopes: ["runs:read"] })
+      yield* send(server, ended, "POST", "/api/auth/session/scopes", { scopes: ["runs:operate"] })
+      const gone = (yield* sessionsOf(server, owner)).find(({ scopeRequest }) =>
+        scopeRequest?.scopes.includes("runs:operate") === true
+      )
+      yield* send(server, ended, "POST", "/api/auth/logout")
+      assertError(
+        yield* send(server, owner, "POST", `/api/auth/sessions/${gone?.id}/scopes`, {
+          requestedAt: gone?.scopeRequest?.requestedAt.toJSON(),
+          scopes: ["runs:operate"]
+        }),
+        refusal("session_not_found", 404, "NotFound")
+      )
+      assertError(
+        yield* send(server, ended, "POST", "/api/auth/session/scopes", { scopes: ["runs:operate"] }),
+        refusal("unauthorized", 401, "Unauthorized")
+      )
+    }).pipe(Effect.scoped))
+})
+
 describe("what has happened", () => {
   it.live("FEED-04: is read backwards, by kind and by a text, in pages, and of the own subject alone", () =>
     Effect.gen(function*() {

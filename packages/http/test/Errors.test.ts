@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import * as WireFailure from "@sallyport/contract/WireFailure"
 import * as Authentication from "@sallyport/http/Authentication"
 import * as Edge from "@sallyport/http/Edge"
 import * as Sallyport from "@sallyport/http/Sallyport"
@@ -835,3 +836,26 @@ const runIdOf = (answer: Answer): string => {
   if (typeof run === "object" && run !== null && "runId" in run) return String(run.runId)
   throw new Error(`No run in ${answer.text}`)
 }
+
+it.live("an error has the address of the page about its code, if the host has named one", () =>
+  Effect.gen(function*() {
+    const server = yield* start({
+      routes: Sallyport.layer().pipe(
+        Layer.provide(Layer.succeed(WireFailure.ErrorPages, "https://docs.example/errors/"))
+      )
+    })
+    const pages = "https://docs.example/errors"
+    const code = "0000-0000-0000-0000"
+    const answers: ReadonlyArray<readonly [request: Request, field: "docs" | "error_uri", code: string]> = [
+      [{ path: "/api/auth/sessions" }, "docs", "unauthorized"],
+      [{ path: "/api/auth/bootstrap", headers: json, body: { credential: 1 } }, "docs", "invalid_request"],
+      [exchange({ subject_token: code, grant_type: "password" }), "error_uri", "unsupported_grant_type"]
+    ]
+    for (const [request, field, code] of answers) {
+      const answer = yield* server.send(request)
+      assert.strictEqual(answer.json[field], `${pages}/${code}`, answer.text)
+    }
+    // None by default.
+    const answer = yield* (yield* start()).send({ path: "/api/auth/sessions" })
+    assert.notProperty(answer.json, "docs")
+  }).pipe(Effect.scoped))

@@ -81,14 +81,18 @@ const httpClient = (
   )
 
 /** Calls over a WebSocket, which is opened with a ticket: no header can be set there. */
-const socketClient = (server: Server, session: Session) =>
+const socketClient = (
+  server: Server,
+  session: Session,
+  serialization: Layer.Layer<RpcSerialization.RpcSerialization> = RpcSerialization.layerNdjson
+) =>
   Effect.gen(function*() {
     const ticket = yield* Effect.orDie(server.sessions.issueTicket(session))
     const context = yield* Layer.build(
       RpcClient.layerProtocolSocket({ retryTransientErrors: false }).pipe(
         Layer.provide([
           NodeSocket.layerWebSocket(`ws://127.0.0.1:${server.port}/rpc?ticket=${Redacted.value(ticket)}`),
-          RpcSerialization.layerNdjson
+          serialization
         ])
       )
     )
@@ -311,7 +315,10 @@ describe("RPCs", () => {
         yield* eventually(Effect.sync(() => waiting.length), (count) => count === 1)
         yield* server.stop
         const answer = yield* Fiber.join(pending)
-        assertError(answer, { status: 503, tag: "Unavailable", code: "unavailable", retryable: true })
+        const exit = Object(JSON.parse(answer.text))
+        const [{ error }] = name === "JSON-RPC" ? exit.error.data : exit[0].exit.cause
+        assert.strictEqual(answer.status, 503)
+        assert.deepInclude(error, { _tag: "Unavailable", code: "unavailable", retryable: true })
       }))
   }
 
@@ -336,6 +343,62 @@ describe("RPCs", () => {
         assert.strictEqual((yield* Fiber.join(ticks))._tag, "Failure")
       }))
   }
+
+  const overSocket = [
+    ["lines of JSON", RpcSerialization.layerNdjson],
+    ["JSON", RpcSerialization.layerJson],
+    ["JSON-RPC", RpcSerialization.layerJsonRpc()],
+    ["lines of JSON-RPC", RpcSerialization.layerNdJsonRpc()],
+    ["binary", RpcSerialization.layerSchemaBinary()]
+  ] as const
+  for (const [name, serialization] of overSocket) {
+    it.live(`OPS-01 HTTP-06 C-79: what a socket has begun is told of the stop before it closes, in ${name}`, () =>
+      Effect.gen(function*() {
+        const server = yield* start({ routes: rpcs("websocket", serialization), gracefulShutdownTimeout: "1 hour" })
+        waiting.length = 0
+        const client = yield* socketClient(server, (yield* ada(server)).session, serialization)
+        const began = yield* Deferred.make<void>()
+        const stream = yield* client.Ticks().pipe(
+          Stream.runForEach(() => Deferred.succeed(began, undefined)),
+          Effect.flip,
+          Effect.forkScoped
+        )
+        const calls = yield* Effect.forEach([1, 2, 3], () => Effect.forkScoped(Effect.flip(client.Wait())))
+        yield* Deferred.await(began)
+        yield* eventually(Effect.sync(() => waiting.length), (count) => count === 3)
+        yield* server.stop
+        for (const fiber of [stream, ...calls]) {
+          assert.deepInclude(yield* Fiber.join(fiber), { _tag: "Unavailable", code: "unavailable", retryable: true })
+        }
+      }))
+
+    // A request of bytes is answered as on any other route: a client finds no call in that, and its call fails.
+    if (name !== "binary") {
+      it.live(`OPS-01 HTTP-06 C-79: a call that the server waits for no longer is told of the stop, in ${name}`, () =>
+        Effect.gen(function*() {
+          const server = yield* start({ routes: rpcs("http", serialization), gracefulShutdownTimeout: "200 millis" })
+          waiting.length = 0
+          const { token } = yield* ada(server)
+          const client = yield* httpClient(server, bearer(Redacted.value(token)), serialization)
+          const call = yield* Effect.forkScoped(Effect.flip(client.Wait()))
+          yield* eventually(Effect.sync(() => waiting.length), (count) => count === 1)
+          yield* server.stop
+          assert.deepInclude(yield* Fiber.join(call), { _tag: "Unavailable", code: "unavailable", retryable: true })
+        }))
+    }
+  }
+
+  it.live("SESS-08 HTTP-06: a call of a socket is told that its session has ended", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ routes: rpcs("websocket") })
+      waiting.length = 0
+      const { session } = yield* ada(server)
+      const client = yield* socketClient(server, session)
+      const call = yield* Effect.forkScoped(Effect.flip(client.Wait()))
+      yield* eventually(Effect.sync(() => waiting.length), (count) => count === 1)
+      yield* Effect.orDie(server.sessions.revoke(session.id, "operator"))
+      assert.deepInclude(yield* Fiber.join(call), { _tag: "Unauthorized" })
+    }))
 
   it.live("HTTP-06: under unsafe-no-auth are everybody's, and don't end", () =>
     Effect.gen(function*() {

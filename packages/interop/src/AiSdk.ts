@@ -26,6 +26,7 @@ import {
   type UIMessageChunk,
   uiMessageChunkSchema
 } from "ai"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Hash from "effect/Hash"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -221,12 +222,21 @@ const checkChunk = (chunk: { readonly type: string }): Effect.Effect<Schema.Json
     return yield* Effect.mapError(toJson(chunk), ({ message }) => invalid(message))
   })
 
-const makeWriter = (run: RunWriter) => {
+const makeWriter = (run: RunWriter, joins: boolean) => {
   const emitSome = (chunks: ReadonlyArray<{ readonly type: string }>): Effect.Effect<void, AiSdkError> =>
     Effect.flatMap(
       Effect.forEach(chunks, checkChunk),
       (events) => Effect.asVoid(Effect.mapError(run.appendAll(events), problem))
     )
+  const isDelta = ({ type }: { readonly type: string }) => type === "text-delta" || type === "reasoning-delta"
+  /** Appends what a program says: deltas as the run joins them. */
+  const say = (chunks: ReadonlyArray<ProgramChunk>): Effect.Effect<void, AiSdkError> =>
+    joins
+      ? Effect.forEach(chunks, (chunk) =>
+        isDelta(chunk)
+          ? Effect.flatMap(checkChunk(chunk), (event) => Effect.mapError(run.appendDelta(event), problem))
+          : emitSome([chunk]), { discard: true })
+      : emitSome(chunks)
   const emitAll = Effect.fnUntraced(function*(
     stream: (signal: AbortSignal) => ReadableStream<UIMessageChunk>
   ): Effect.fn.Return<Finish, AiSdkError, Scope.Scope> {
@@ -263,7 +273,7 @@ const makeWriter = (run: RunWriter) => {
         const chunks = some.flatMap(toChunks)
         const error = chunks.find((chunk) => chunk.type === "error")
         return Effect.andThen(
-          chunks.length === 0 ? Effect.void : emitSome(chunks),
+          chunks.length === 0 ? Effect.void : say(chunks),
           error === undefined
             ? Effect.void
             : Effect.fail(new AiSdkError({ code: "stream_error", message: error.errorText }))
@@ -275,7 +285,7 @@ const makeWriter = (run: RunWriter) => {
   return {
     run,
     emitSome,
-    emit: (chunk: ProgramChunk) => emitSome([chunk]),
+    emit: (chunk: ProgramChunk) => say([chunk]),
     emitAll,
     approve: ({ reason, toolCallId }: Parameters<Writer["approve"]>[0]) =>
       run.ask(toolCallId, { approve: toolCallId, ...(reason === undefined ? {} : { reason }) }).pipe(
@@ -471,6 +481,8 @@ export interface StartOptions {
   readonly idempotencyKey?: string | undefined
   /** What a message does while the chat is being answered. Default `reject`. */
   readonly whenBusy?: WhenBusy | undefined
+  /** For how long text and reasoning are held back to be joined into fewer events. Default: not at all. */
+  readonly joinDeltas?: Duration.Input | undefined
 }
 
 const threadOf = (chatId: string): string => prefix + chatId
@@ -555,10 +567,11 @@ export const start = Effect.fn("AiSdk.start")(function*<E, R>(
       ),
       owner,
       metadata: message === undefined ? {} : { message: message.id },
-      whenBusy
+      whenBusy,
+      joinDeltas: options.joinDeltas
     },
     Effect.fnUntraced(function*(run) {
-      const writer = makeWriter(run)
+      const writer = makeWriter(run, options.joinDeltas !== undefined)
       // A page that comes back needs the whole message.
       if (before.length > 0) yield* writer.emitSome(before)
       const finish = yield* program(request, writer)
@@ -626,7 +639,7 @@ const orProblem = <R>(
 export const handle = Effect.fn("AiSdk.handle")(function*<E, R>(
   owner: RunOwner,
   program: Program<E, R>,
-  options?: Pick<StartOptions, "whenBusy">
+  options?: Pick<StartOptions, "whenBusy" | "joinDeltas">
 ): Effect.fn.Return<
   HttpServerResponse.HttpServerResponse,
   never,

@@ -1,6 +1,7 @@
 import { Chat } from "@ai-sdk/react"
 import { assert, describe, it } from "@effect/vitest"
 import * as AiSdk from "@sallyport/interop/AiSdk"
+import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import {
   APICallError,
   type ChatInit,
@@ -17,9 +18,10 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
 import * as fc from "fast-check"
 import { network } from "../../../test-support/network.ts"
-import { counted, cutting, database, host, slowly } from "./support.ts"
+import { counted, cutting, database, host, node, slowly } from "./support.ts"
 
 const textOf = (message: UIMessage | undefined): string =>
   (message?.parts ?? []).map((part) => part.type === "text" ? part.text : "").join("")
@@ -189,13 +191,17 @@ describe("AiSdk over a network", () => {
 const owner = { subject: "someone" }
 
 /** Serves a program, and gives a `fetch` that reaches it. */
-const serve = (program: AiSdk.Program<unknown, never>, delayMillis = 0) =>
+const serve = <E>(
+  program: AiSdk.Program<unknown, never>,
+  delayMillis = 0,
+  log: Layer.Layer<RunEventLog.RunEventLog, E> = slowly(delayMillis)
+) =>
   Effect.gen(function*() {
     const routes = Layer.mergeAll(
       HttpRouter.add("POST", "/chat", AiSdk.handle(owner, program)),
       HttpRouter.add("GET", "/chat/:id/stream", AiSdk.handleResume(owner)),
       HttpRouter.add("DELETE", "/chat/:id/stream", AiSdk.handleStop(owner))
-    ).pipe(HttpRouter.provideRequest(Layer.merge(slowly(delayMillis), Logger.layer([]))))
+    ).pipe(HttpRouter.provideRequest(Layer.merge(Layer.orDie(log), Logger.layer([]))))
     const { handler } = yield* Effect.acquireRelease(
       Effect.sync(() => HttpRouter.toWebHandler(routes, { disableLogger: true })),
       ({ dispose }) => Effect.promise(dispose)
@@ -363,6 +369,97 @@ describe("AiSdk in one process", () => {
   /** Returns the stream of the library's own tools, with the beginning and the end that a run has of its own. */
   const streamOf = (chunks: ReadonlyArray<UIMessageChunk>) =>
     createUIMessageStream({ execute: ({ writer }) => chunks.forEach((chunk) => writer.write(chunk)) })
+
+  it.live("RUN-25: what is said within a window is joined, in the order of the rest, and a page reads the same", () =>
+    Effect.gen(function*() {
+      const log = yield* RunEventLog.RunEventLog
+      const texts = Array.from({ length: 40 }, (_, index) => `${index} `)
+      const deltas = (type: "text" | "reasoning") =>
+        texts.map((delta) => ({ type: `${type}-delta` as const, id: "t", delta }))
+      const program: AiSdk.Program<unknown, never> = Effect.fnUntraced(function*(_request, { emit, emitAll }) {
+        for (const chunk of deltas("reasoning")) yield* emit(chunk)
+        yield* emit({ type: "data-progress", data: 1 })
+        return yield* emitAll(() =>
+          streamOf([{ type: "text-start", id: "t" }, ...deltas("text"), { type: "text-end", id: "t" }])
+        )
+      })
+      const message = { id: "m", role: "user" as const, parts: [{ type: "text" as const, text: "Count" }] }
+      const request = yield* AiSdk.readRequest({ id: "joined", messages: [message] })
+      const followed = yield* AiSdk.start(request, program, { owner, joinDeltas: "1 minute" })
+      const chunks = yield* Stream.runCollect(yield* AiSdk.follow(followed))
+      const all = { id: "t", delta: texts.join("") }
+      assert.deepStrictEqual(chunks.slice(1, -1), [
+        { type: "reasoning-delta", ...all },
+        { type: "data-progress", data: 1 },
+        { type: "text-start", id: "t" },
+        { type: "text-delta", ...all },
+        { type: "text-end", id: "t" }
+      ])
+      assert.strictEqual((yield* log.get({ runId: followed.runId })).lastSeq, 6)
+    }).pipe(Effect.provide(slowly(0))))
+
+  it.live("RUN-20 RUN-12 RUN-02: an answer of one node is resumed, approved and stopped through another", () =>
+    Effect.gen(function*() {
+      const filename = yield* database
+      const executed: Array<string> = []
+      const program: Parameters<typeof serve>[0] = Effect.fnUntraced(function*(request, { approve, emit }) {
+        executed.push(request.id)
+        yield* emit({ type: "text-start", id: "t" })
+        yield* emit({ type: "text-delta", id: "t", delta: "Shall I?" })
+        yield* emit({ type: "text-end", id: "t" })
+        const toolCallId = "call"
+        yield* emit({ type: "tool-input-available", toolCallId, toolName: "deploy", input: {} })
+        const approval = yield* approve({ toolCallId })
+        yield* emit({ type: "tool-output-available", toolCallId, output: approval })
+        yield* emit({ type: "text-start", id: "rest" })
+        yield* emit({ type: "text-delta", id: "rest", delta: " I do." })
+        if (!approval.approved) {
+          yield* Effect.onInterrupt(Effect.never, () => Effect.sync(() => executed.push("stopped")))
+        }
+      })
+      const here = yield* serve(program, 0, node(filename))
+      const there = yield* serve(program, 0, node(filename))
+      const isAsked = (chat: Chat<UIMessage>) =>
+        (chat.messages.at(-1)?.parts ?? []).some((part) => isToolUIPart(part) && part.state === "approval-requested")
+      for (const approved of [true, false]) {
+        const id = `approved ${approved}`
+        const first = chatOf(here, { id })
+        yield* send(first)
+        assert.isTrue(isAsked(first), "asked")
+        // Another page comes back through the other node, and answers there.
+        const finished: Array<string | undefined> = []
+        const second = chatOf(there, {
+          id,
+          messages: first.messages.slice(0, 1),
+          sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
+          onFinish: ({ finishReason }) => void finished.push(finishReason)
+        })
+        yield* resume(second)
+        assert.deepStrictEqual(second.messages, first.messages)
+        yield* Effect.promise(async () => await second.addToolApprovalResponse({ id: "call", approved }))
+        yield* shows(second, "Shall I? I do.")
+        const busy = chatOf(there, { id })
+        if (!approved) {
+          yield* send(busy, "another question")
+          assert.isTrue(APICallError.isInstance(busy.error) && busy.error.statusCode === 409, String(busy.error))
+          const stop = () => there(`http://127.0.0.1/chat/${encodeURIComponent(id)}/stream`, { method: "DELETE" })
+          assert.strictEqual((yield* Effect.promise(stop)).status, 204)
+          yield* Effect.repeat(Effect.sync(() => executed.includes("stopped")), {
+            until: (stopped) => stopped,
+            schedule: Schedule.spaced("5 millis")
+          })
+        }
+        yield* Effect.repeat(Effect.sync(() => second.status), {
+          until: (status) => status === "ready",
+          schedule: Schedule.spaced("5 millis")
+        })
+        if (!approved) assert.strictEqual(finished.at(-1), "interrupted")
+        const back = chatOf(here, { id, messages: first.messages.slice(0, 1) })
+        yield* resume(back)
+        assert.strictEqual(answerOf(back), "Shall I? I do.")
+      }
+      assert.deepStrictEqual(executed, ["approved true", "approved false", "stopped"])
+    }))
 
   it.live("RUN-20: a call that is approved goes on in the same run, by the library's automatic sending, once however often it is sent", () =>
     Effect.gen(function*() {

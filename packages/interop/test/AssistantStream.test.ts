@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as AssistantStream from "@sallyport/interop/AssistantStream"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
-import { AssistantMessageAccumulator, DataStreamDecoder } from "assistant-stream"
+import { AssistantMessageAccumulator, DataStreamDecoder, ToolResponse } from "assistant-stream"
 import {
   createResumableAssistantStreamResponse,
   createResumableStreamContext,
@@ -233,11 +233,20 @@ describe("AssistantStream in one process", () => {
       Effect.promise(() =>
         fc.assert(
           fc.asyncProperty(
-            fc.array(fc.string({ unit: "grapheme", maxLength: 6 }), { maxLength: 8 }),
+            fc.array(
+              fc.oneof(
+                fc.string({ unit: "grapheme", maxLength: 6 }),
+                fc.record({
+                  args: fc.array(fc.nat(9), { maxLength: 3 }),
+                  result: fc.constantFrom(null, 0, "", "é", [1], { a: true })
+                })
+              ),
+              { maxLength: 8 }
+            ),
             fc.constantFrom("done" as const, "thrown" as const, "deleted" as const),
             fc.array(fc.nat(400), { maxLength: 4 }),
             fc.constantFrom(0, 3, 10),
-            (texts, how, cuts, delayMillis) =>
+            (parts, how, cuts, delayMillis) =>
               Effect.runPromise(
                 Effect.gen(function*() {
                   const context = createResumableStreamContext({ store: yield* AssistantStream.make({ owner }) })
@@ -249,8 +258,17 @@ describe("AssistantStream in one process", () => {
                         streamId: "stream",
                         callback: async (controller) => {
                           executed++
-                          for (const text of texts) {
-                            controller.appendText(text)
+                          for (const [index, part] of parts.entries()) {
+                            if (typeof part === "string") controller.appendText(part)
+                            else {
+                              // The library ends no stream in which a tool call was left open.
+                              const call = controller.addToolCallPart({ toolCallId: `${index}`, toolName: "count" })
+                              for (const piece of JSON.stringify(part.args)) call.argsText.append(piece)
+                              call.argsText.close()
+                              await new Promise((resolve) => setTimeout(resolve, 1))
+                              call.setResponse(new ToolResponse({ result: part.result }))
+                              await call.close()
+                            }
                             await new Promise((resolve) => setTimeout(resolve, 1))
                           }
                           if (how === "thrown") throw new Error("The model is out of order")
@@ -265,14 +283,20 @@ describe("AssistantStream in one process", () => {
                     // The library's decoder may wait for ever for the rest of what was cut off.
                     const { body } = new Response(await response.text())
                     if (body === null) throw new Error("The response has no body")
-                    let parts: unknown = []
+                    let read: ReadonlyArray<unknown> = []
                     const messages = body.pipeThrough(new DataStreamDecoder()).pipeThrough(
                       new AssistantMessageAccumulator()
                     )
                     for await (const message of messages) {
-                      parts = message.parts.map((part) => part.type === "text" ? part.text : part.type)
+                      read = message.parts.map((part) =>
+                        part.type === "text"
+                          ? part.text
+                          : part.type === "tool-call"
+                          ? { id: part.toolCallId, args: part.args, result: part.result, state: part.state }
+                          : part.type
+                      )
                     }
-                    return { missing: false, parts }
+                    return { missing: false, parts: read }
                   }
                   const broken = cutting(serve, cuts)
                   const persist = async () => {
@@ -292,7 +316,14 @@ describe("AssistantStream in one process", () => {
                     }))
                   )
                   if (how === "deleted") assert.isTrue(whole.missing)
-                  else assert.deepStrictEqual(seen, whole)
+                  else if (how === "done") {
+                    const calls = parts.flatMap((part, index) =>
+                      typeof part === "string" ? [] : [{ id: `${index}`, ...part, state: "result" }]
+                    )
+                    const read = Array.isArray(whole.parts) ? whole.parts : []
+                    assert.deepStrictEqual(read.filter((part) => typeof part === "object"), calls)
+                    assert.deepStrictEqual(seen, whole)
+                  } else assert.deepStrictEqual(seen, whole)
                   assert.strictEqual(executed, 1)
                 }).pipe(Effect.provide(Layer.merge(slowly(delayMillis), Logger.layer([]))))
               )

@@ -5,6 +5,7 @@ import type { CallToolResult } from "@modelcontextprotocol/server"
 import * as McpTasks from "@sallyport/interop/McpTasks"
 import type { RunOwner } from "@sallyport/core/runs/Run"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -13,7 +14,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as fc from "fast-check"
 import { network } from "../../../test-support/network.ts"
-import { database, host, slowly } from "./support.ts"
+import { database, host, node, slowly } from "./support.ts"
 
 const Task = Schema.Struct({
   taskId: Schema.String,
@@ -192,6 +193,48 @@ describe("McpTasks", () => {
       const keyed = yield* connect(yield* serve(program, { idempotencyKey: "once" }))
       assert.strictEqual((yield* start(keyed)).taskId, (yield* start(keyed)).taskId)
     }).pipe(Effect.provide(slowly(0))))
+
+  it.live("RUN-20 RUN-12 RUN-07: a task of one node is read, answered and cancelled through another", () =>
+    Effect.gen(function*() {
+      const filename = yield* database
+      const stopped: Array<string> = []
+      const travels = yield* Deferred.make<void>()
+      const program: Program = (run) =>
+        Effect.gen(function*() {
+          const answer = yield* run.ask("where", "To where?")
+          if (JSON.stringify(answer).includes("mars")) return { content: [], structuredContent: { answer } }
+          yield* Effect.onInterrupt(
+            Effect.andThen(Deferred.succeed(travels, undefined), Effect.never),
+            () => Effect.sync(() => stopped.push(run.run.runId))
+          )
+        })
+      const nodeOf = Effect.map(Layer.build(node(filename)), (log) => Effect.provideContext(serve(program), log))
+      const [first, second] = yield* Effect.all([Effect.flatten(nodeOf), Effect.flatten(nodeOf)])
+      const [here, there] = yield* Effect.all([connect(first), connect(second)])
+      const until = (client: Client, taskId: string, status: string) =>
+        Effect.repeat(get(client, taskId), { until: (now) => now.status === status, schedule: Schedule.spaced(5) })
+
+      const { taskId } = yield* start(here)
+      const asking = yield* until(there, taskId, "input_required")
+      assert.deepStrictEqual(Object.keys(asking.inputRequests ?? {}), ["where"])
+      const answer = { action: "accept", content: { to: "mars" } }
+      yield* update(there, taskId, { where: answer })
+      const both = yield* Effect.forEach([here, there], (client) => until(client, taskId, "completed"))
+      for (const { result } of both) {
+        assert.deepStrictEqual<unknown>(result, { content: [], structuredContent: { answer } })
+      }
+
+      const long = yield* start(here)
+      yield* until(there, long.taskId, "input_required")
+      yield* update(there, long.taskId, { where: { action: "decline" } })
+      yield* Deferred.await(travels)
+      yield* cancel(there, long.taskId)
+      yield* until(here, long.taskId, "cancelled")
+      // The node that executes it hears of it by its next heartbeat.
+      yield* Effect.repeat(Effect.sync(() => stopped.length), { until: (n) => n > 0, schedule: Schedule.spaced(5) })
+      assert.deepStrictEqual(stopped, [long.taskId])
+      yield* cancel(here, long.taskId)
+    }))
 
   it.live("RUN-20: a client without forms is told that the task waits; one with them answers, once", () =>
     Effect.gen(function*() {

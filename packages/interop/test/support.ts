@@ -4,6 +4,8 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
+import * as SqlRunEventRepository from "@sallyport/core/runs/SqlRunEventRepository"
+import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as NPath from "node:path"
@@ -78,3 +80,12 @@ export const cutting = (fetch: typeof globalThis.fetch, cuts: ReadonlyArray<numb
     return new Response(cut, response)
   }
 }
+
+/** Provides the run log of one of the nodes that share a database file. */
+export const node = (filename: string) =>
+  Layer.fresh(
+    RunEventLog.layerWith({ heartbeatInterval: "100 millis", lease: "5 seconds", pollInterval: "100 millis" }).pipe(
+      Layer.provide(SqlRunEventRepository.layer),
+      Layer.provide([SqliteClient.layer({ filename }), NodeCrypto.layer])
+    )
+  )

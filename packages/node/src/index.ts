@@ -1,3 +1,4 @@
+export * as ConnectWebhook from "./ConnectWebhook.ts"
 export * as EarlyRequests from "./EarlyRequests.ts"
 export * as IdleConnections from "./IdleConnections.ts"
 export * as Keyring from "./Keyring.ts"

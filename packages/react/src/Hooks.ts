@@ -1,5 +1,6 @@
 /**
- * Brings the session, access and runs into components. All hooks below one {@link SallyportProvider} share a connection.
+ * Brings the session, access and runs into components. All hooks below one {@link SallyportProvider} share one
+ * connection for access and one for runs.
  */
 import * as Access from "@sallyport/client/Access"
 import type * as AccessFeed from "@sallyport/client/AccessFeed"
@@ -27,6 +28,7 @@ import {
 } from "@sallyport/core/runs/Run"
 import * as Duration from "effect/Duration"
 import type { Verdict } from "@sallyport/core/credentials/CredentialRequirements"
+import type { CredentialScope } from "@sallyport/core/access/ScopedCredential"
 import type { CredentialStatus } from "@sallyport/core/credentials/CredentialStatus"
 import * as Effect from "effect/Effect"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
@@ -36,7 +38,6 @@ import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
 import {
   createContext,
   createElement,
@@ -193,6 +194,11 @@ export const useConnections = (): {
     options?: { readonly descendants?: boolean }
   ) => Effect.Effect<EndedView, ClientError, Access.Access>
   readonly revokeOthers: Effect.Effect<EndedView, ClientError, Access.Access>
+  /** Grants a device some of the scopes that it asks for; none turn it away. */
+  readonly answerScopes: (
+    id: string,
+    answer: Parameters<Access.Access["Service"]["answerScopes"]>[1]
+  ) => Effect.Effect<SessionView, ClientError, Access.Access>
   /** Gives a device a name. */
   readonly rename: (id: string, label: string) => Effect.Effect<SessionView, ClientError, Access.Access>
   readonly issueLink: (options: Access.LinkOptions) => Effect.Effect<Access.IssuedLink, ClientError, Access.Access>
@@ -203,6 +209,8 @@ const connections = {
   revoke: (id: string, options?: { readonly descendants?: boolean }) =>
     Access.Access.use((access) => access.revokeSession(SessionId.make(id), options)),
   revokeOthers: Access.Access.use((access) => access.revokeOtherSessions),
+  answerScopes: (id: string, answer: Parameters<Access.Access["Service"]["answerScopes"]>[1]) =>
+    Access.Access.use((access) => access.answerScopes(SessionId.make(id), answer)),
   rename: (id: string, label: string) => Access.Access.use((access) => access.renameSession(SessionId.make(id), label)),
   issueLink: (options: Access.LinkOptions) => Access.Access.use((access) => access.issueLink(options)),
   revokeLink: (id: string) => Access.Access.use((access) => access.revokeLink(id))
@@ -332,6 +340,15 @@ export const useCredentials = (): {
   readonly credentials: Option.Option<ReadonlyArray<CredentialStatus>>
   /** Asks the provider about a credential. */
   readonly check: (key: string) => Effect.Effect<Verdict, unknown, Connection.Connection>
+  /** Stores the values of all parts of a credential, and returns the scope that is read before it, or null. */
+  readonly write: (
+    key: string,
+    values: Readonly<Record<string, Redacted.Redacted>>
+  ) => Effect.Effect<CredentialScope | null, unknown, Connection.Connection>
+  /** Removes a credential from the scope that it is read from. */
+  readonly remove: (
+    credential: Pick<CredentialStatus, "key" | "source">
+  ) => Effect.Effect<void, unknown, Connection.Connection>
 } => {
   const store = useStore()
   const { access } = useSnapshot()
@@ -360,7 +377,24 @@ export const useCredentials = (): {
       ),
     [read]
   )
-  return { credentials, check }
+  const write = useCallback(
+    (key: string, values: Readonly<Record<string, Redacted.Redacted>>) =>
+      credentialApi.pipe(
+        Effect.flatMap((api) => api.set({ params: { key }, payload: { values } })),
+        Effect.map(({ shadowedBy }) => shadowedBy),
+        Effect.tap(read)
+      ),
+    [read]
+  )
+  const remove = useCallback(
+    ({ key, source }: Pick<CredentialStatus, "key" | "source">) =>
+      credentialApi.pipe(
+        Effect.flatMap((api) => api.remove({ params: { key }, query: source === null ? {} : { scope: source } })),
+        Effect.tap(read)
+      ),
+    [read]
+  )
+  return { credentials, check, write, remove }
 }
 
 const credentialApi = Connection.Connection.use(({ httpClient }) =>
@@ -440,32 +474,33 @@ export const useRun = (runId: Option.Option<string>): FollowedRun & {
       Effect.sync(() => setFollowed((before) => ({ id, run: next(before.id === id ? before.run : nothing) })))
     setFollowed({ id, run: nothing })
     return store.watch(
-      Runs.Runs.use((runs) => {
+      Effect.suspend(() => {
         // What the run had when the connection opened is told from what it does under the reader's eyes.
         let before = 0
-        const onConnection = (isOpen: boolean) =>
-          Effect.gen(function*() {
-            if (isOpen) {
-              before = yield* runs.get(id).pipe(
-                Effect.timeout(askedFor),
-                Effect.match({ onFailure: () => before, onSuccess: ({ lastSeq }) => lastSeq })
-              )
-            }
-            yield* change((run) => ({ ...run, connection: isOpen ? "open" : "lost" }))
-          })
-        return Stream.runForEachArray(runs.follow({ runId: id, onConnection }), (events) => {
-          const data = events.filter((event) => event._tag === "Data")
-          const end = Option.fromUndefinedOr(events.find((event) => event._tag === "End"))
-          const progress = Option.firstSomeOf(data.toReversed().map(({ data }) => progressOf(data)))
-          return change((run) => ({
-            ...run,
-            ...data.reduce((run, { data }) => withEvent(run, data), { questions: run.questions, answers: run.answers }),
-            ...(Option.isSome(end) ? { questions: [] } : {}),
-            events: [...run.events, ...data.map(({ data }) => data)],
-            caughtUp: [...run.caughtUp, ...data.map(({ cursor }) => cursor <= before)],
-            progress: Option.orElse(progress, () => run.progress),
-            end: Option.map(end, ({ end }) => end)
-          }))
+        return store.followRun(id, {
+          onConnection: (isOpen, lastSeq) =>
+            Effect.suspend(() => {
+              if (isOpen) before = lastSeq
+              return change((run) => ({ ...run, connection: isOpen ? "open" : "lost" }))
+            }),
+          onEvents: (events) => {
+            const data = events.filter((event) => event._tag === "Data")
+            const end = Option.fromUndefinedOr(events.find((event) => event._tag === "End"))
+            const progress = Option.firstSomeOf(data.toReversed().map(({ data }) => progressOf(data)))
+            const caughtUp = data.map(({ cursor }) => cursor <= before)
+            return change((run) => ({
+              ...run,
+              ...data.reduce((run, { data }) => withEvent(run, data), {
+                questions: run.questions,
+                answers: run.answers
+              }),
+              ...(Option.isSome(end) ? { questions: [] } : {}),
+              events: [...run.events, ...data.map(({ data }) => data)],
+              caughtUp: [...run.caughtUp, ...caughtUp],
+              progress: Option.orElse(progress, () => run.progress),
+              end: Option.map(end, ({ end }) => end)
+            }))
+          }
         })
       }).pipe(Effect.catch((fault) => change((before) => ({ ...before, fault: Option.some(fault) }))))
     )
@@ -481,9 +516,6 @@ export const useRun = (runId: Option.Option<string>): FollowedRun & {
   )
   return { ...(followed.id === id ? followed.run : nothing), abort, answer }
 }
-
-/** How long to wait for the answer that tells what a run has done before. */
-const askedFor = Duration.seconds(5)
 
 /** How often the list of runs is read while the page is in view. */
 const betweenLists = Duration.seconds(5)

@@ -1,5 +1,6 @@
 /**
- * Keeps what the hooks show: the session, and who has access. All hooks of a page share one store, and so one connection.
+ * Keeps what the hooks show: the session, and who has access. All hooks of a page share one store, and so one
+ * connection for access and one for runs.
  */
 import * as Access from "@sallyport/client/Access"
 import * as AccessFeed from "@sallyport/client/AccessFeed"
@@ -18,6 +19,7 @@ import type * as Result from "effect/Result"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import * as RunFeed from "./internal/runFeed.ts"
 
 /**
  * Names the services that the hooks use: those of `SallyportClient.layer`.
@@ -66,6 +68,8 @@ export interface Store {
   readonly run: <A, E>(effect: Effect.Effect<A, E, Services>) => Promise<Result.Result<A, E>>
   /** Runs an effect until the returned function is called. */
   readonly watch: (effect: Effect.Effect<void, never, Services>) => () => void
+  /** Follows a run to its end. All runs of the page share one connection. */
+  readonly followRun: ReturnType<typeof RunFeed.make>
 }
 
 /**
@@ -174,6 +178,7 @@ export const make = (runtime: ManagedRuntime.ManagedRuntime<Services, unknown>):
     },
     snapshot: () => snapshot,
     run: (effect) => runtime.runPromise(Effect.result(effect)),
-    watch
+    watch,
+    followRun: RunFeed.make(watch)
   }
 }

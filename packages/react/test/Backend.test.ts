@@ -186,6 +186,46 @@ describe("an owner's decisions in a browser", () => {
   )
 
   it.live(
+    "SESS-18 L-37: shows what a program may do and asks for beside it, and grants some of it at a click, which the activity tells",
+    () =>
+      Effect.gen(function*() {
+        const { page, posts, problems, server, token } = yield* opened()
+        const code = yield* Backend.post(server, "/api/auth/pairing-links", token, {
+          scopes: ["runs:read"],
+          label: "CI machine"
+        })
+        const machine = (yield* Backend.exchange(server, code.json<{ readonly code: string }>().code))
+          .json<{ readonly access_token: string }>().access_token
+        const ask = Backend.post(server, "/api/auth/session/scopes", machine, {
+          scopes: ["runs:operate", "credentials:read"]
+        })
+        const abort = Backend.post(server, "/api/threads/none/abort", machine, {})
+        const settled = step(() => page.waitForSelector("#asking button[aria-disabled=false]"))
+        assert.strictEqual((yield* abort).status, 403)
+        assert.strictEqual((yield* ask).status, 200)
+        yield* text(page, /Asking for more[^]*CI machine[^]*May watch runs[^]*It asks to do this as well/)
+        yield* text(page, /CI machine asks to do more: start and stop runs and see which credentials are set\./)
+        yield* axe(page, "asking")
+        posts.length = 0
+        yield* step(() => page.locator("#asking").getByLabel("See which credentials are set").uncheck())
+        yield* settled
+        yield* step(() => page.getByRole("button", { name: "Allow CI machine to do more", exact: true }).dblclick())
+        yield* step(() => page.waitForSelector("#asking", { state: "detached" }))
+        assert.lengthOf(posts, 1)
+        assert.notInclude([401, 403], (yield* abort).status)
+        yield* text(page, /owner let CI machine do more\. It may watch, start and stop runs\./)
+        yield* ask
+        yield* text(page, /Asking for more/)
+        yield* settled
+        yield* step(() => page.getByRole("button", { name: "Don’t allow CI machine to do more" }).click())
+        yield* step(() => page.waitForSelector("#asking", { state: "detached" }))
+        yield* text(page, /owner did not let CI machine do more\./)
+        assert.deepStrictEqual(problems, [])
+      }),
+    300_000
+  )
+
+  it.live(
     "L-36 L-37 CONN-08 CONN-10: shows who waits on a server of this machine only, decides once, and blocks with a reason",
     () =>
       Effect.gen(function*() {
@@ -298,7 +338,7 @@ describe("an owner's decisions in a browser", () => {
   )
 
   it.live(
-    "SCOPE-08: lists the credentials with their status and never their value, as others change them",
+    "SCOPE-05 SCOPE-08 L-37: lists the credentials with their status and never their value, sets, replaces and removes them once",
     () =>
       Effect.gen(function*() {
         const { page, problems, server, token } = yield* opened()
@@ -314,6 +354,39 @@ describe("an owner's decisions in a browser", () => {
         yield* text(page, /This server cannot check it\./)
         yield* axe(page, "credentials")
         assert.notInclude(yield* step(() => page.content()), "sk-never-shown")
+
+        // Replaced by a double click, which is one request; removed after a question; a bundle is set whole.
+        const sent: Array<string> = []
+        page.on("request", (request) => {
+          if (/^(?:PUT|DELETE)$/.test(request.method())) sent.push(`${request.method()} ${request.postData() ?? ""}`)
+        })
+        const button = (name: string) => page.getByRole("button", { name, exact: true })
+        yield* step(() => button("Replace Anthropic API key").click())
+        yield* step(() =>
+          page.getByLabel("Anthropic API key", { exact: true }).and(page.locator("input")).fill("sk-of-the-page")
+        )
+        yield* axe(page, "credential-set")
+        yield* step(() => button("Replace").dblclick())
+        yield* text(page, /^Anthropic API key is set\.$/m)
+        assert.deepStrictEqual(sent, [`PUT {"values":{"value":"sk-of-the-page"}}`])
+        yield* step(() => button("Remove Anthropic API key").click())
+        yield* text(page, /^Remove Anthropic API key\?$/m)
+        yield* step(() => page.keyboard.press("Escape"))
+        yield* step(() => button("Remove Anthropic API key").click())
+        yield* step(() => page.locator("dialog button[data-kind=danger]").click())
+        yield* text(page, /^Anthropic API key was removed\.$/m)
+        yield* text(page, /Anthropic API key\s+Not set/)
+        yield* step(() => button("Set AWS access key").click())
+        yield* step(() => page.getByLabel("access key id").fill("AKIA"))
+        assert.strictEqual(yield* step(() => button("Set").getAttribute("aria-disabled")), "true")
+        yield* step(() => page.getByLabel("secret access key").fill("secret"))
+        yield* step(() => page.keyboard.press("Enter"))
+        yield* text(page, /AWS access key\s+Set/)
+        assert.deepStrictEqual(sent.slice(1), [
+          "DELETE ",
+          `PUT {"values":{"accessKeyId":"AKIA","secretAccessKey":"secret"}}`
+        ])
+        assert.notInclude(yield* step(() => page.content()), "AKIA")
         assert.deepStrictEqual(problems, [])
       }),
     300_000

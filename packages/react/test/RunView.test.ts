@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
 import * as Browser from "../../../test-support/browser.ts"
 import { connect, having, network, start } from "../../client/test/support.ts"
@@ -48,6 +49,60 @@ const opened = Effect.gen(function*() {
     )
   yield* signIn(page, wire.url, Redacted.value(yield* server.code()))
   return { server, wire, owner, page, problems, posts, steps, begin, go, shows }
+})
+
+describe("runs in a browser", () => {
+  it.live(
+    "RUN-23 RUN-08 FEED-01: six runs and the devices on one page share two connections, also after both were lost",
+    () =>
+      Effect.gen(function*() {
+        const { begin, go, owner, page, problems, server, wire } = yield* opened
+        const open = new Map<unknown, string>()
+        page.on("request", (request) => {
+          const { pathname } = new URL(request.url())
+          if (/\/(?:events|access)$/.test(pathname)) open.set(request, pathname)
+        })
+        page.on("requestfinished", (request) => open.delete(request))
+        page.on("requestfailed", (request) => open.delete(request))
+        const arePresent = Effect.repeat(Effect.sync(() => Array.from(open.values()).toSorted().join(" ")), {
+          until: (paths) => paths === "/api/auth/access /api/runs/events",
+          schedule: Schedule.spaced("20 millis")
+        })
+        const runs = yield* Effect.all(Array.from({ length: 6 }, () => begin))
+        const steps = (count: number) =>
+          Effect.repeat(Effect.orDie(Effect.forEach(runs, ({ runId }) => owner.runs.get(runId))), {
+            until: (all) => all.reduce((sum, { lastSeq }) => sum + lastSeq, 0) === count,
+            schedule: Schedule.spaced("20 millis")
+          })
+        yield* go(24)
+        yield* steps(24)
+        yield* step(() => page.goto(`${wire.url}/many?${runs.map(({ runId }) => `run=${runId}`).join("&")}`))
+        yield* text(page, /(?:Running\. You are following it live\.[^]*){6}Chromium/)
+        yield* arePresent
+        yield* go(12)
+        yield* step(() =>
+          page.waitForFunction(
+            () => document.querySelectorAll(".sp-steps [data-state=live]").length === 12,
+            undefined,
+            {
+              polling: 50
+            }
+          )
+        )
+        yield* arePresent
+        wire.lead(1)
+        wire.cutAll()
+        yield* text(page, /(?:The connection is lost\.[^]*){6}/)
+        yield* go(6)
+        wire.lead(server.port)
+        yield* text(page, /(?:Running\. You are following it live\.[^]*){6}/)
+        yield* arePresent
+        yield* go(6 * total - 42)
+        yield* text(page, /(?:The run is done\. 30 of 30, none lost and none twice\.[^]*){6}/)
+        assert.deepStrictEqual(problems, [])
+      }),
+    300_000
+  )
 })
 
 describe("a run in a browser", () => {

@@ -51,7 +51,7 @@ export const documents = (script: string): ReadonlyArray<{
 <link rel="stylesheet" href="/page.css"></head><body><div id="root"></div>
 <script type="module" src="/page.js"></script></body></html>`
   return [
-    ...(["/connections", "/pairing", "/running"] as const).map((path) => ({
+    ...(["/connections", "/pairing", "/running", "/many"] as const).map((path) => ({
       path,
       body: html,
       contentType: "text/html",

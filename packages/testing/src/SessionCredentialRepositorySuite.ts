@@ -387,6 +387,156 @@ export const suite = <E>(
     )
 
     test(
+      "SESS-18: a session asks for scopes that it lacks, once for the same ones, and the feed tells",
+      Effect.gen(function*() {
+        const sessions = (yield* AccessRepository).sessions
+        for (const id of ["one", "revoked", "expired"]) {
+          yield* sessions.insert(sessionRow(id, id === "expired" ? { expiresAtMillis: start } : {}), at(0))
+        }
+        yield* endSessions(bySession("revoked"), at(0))
+        const ask = (id: string, scopes: SessionRow["scopes"], afterMillis: number) =>
+          sessions.askScopes({ id: sid(id), scopes, lifetimeMillis: 100 }, at(afterMillis, "ada"))
+        for (const id of ["revoked", "expired", "unknown"]) {
+          assert.deepStrictEqual(yield* ask(id, ["runs:operate"], 1), Option.none())
+        }
+        const asking = (scopes: SessionRow["scopes"], afterMillis: number, untilMillis: number) =>
+          sessionRow("one", {
+            scopeRequest: { scopes, requestedAtMillis: start + afterMillis, expiresAtMillis: start + untilMillis }
+          })
+        const before = (yield* allEvents).length
+        // What it has is not asked for; the same again changes nothing; something else, or after the end, is a new request.
+        assert.deepStrictEqual(yield* ask("one", ["runs:read"], 1), Option.some(sessionRow("one")))
+        const first = asking(["runs:operate"], 2, 102)
+        assert.deepStrictEqual(yield* ask("one", ["runs:read", "runs:operate", "runs:operate"], 2), Option.some(first))
+        assert.deepStrictEqual(yield* ask("one", ["runs:operate"], 50), Option.some(first))
+        assert.deepStrictEqual(yield* found("one"), first)
+        const second = asking(["runs:operate", "access:write"], 3, 102)
+        assert.deepStrictEqual(yield* ask("one", ["runs:operate", "access:write"], 2), Option.some(second))
+        const third = asking(["access:write", "runs:operate"], 102, 202)
+        assert.deepStrictEqual(yield* ask("one", ["access:write", "runs:operate"], 102), Option.some(third))
+        const events = (yield* allEvents).slice(before)
+        assert.deepStrictEqual(events.map(brief), Array.from({ length: 3 }, () => "sessionUpserted one"))
+        const [event] = events
+        if (event?.change._tag !== "sessionUpserted") return assert.fail()
+        assert.deepStrictEqual(
+          [event.actor, event.change.session.scopeRequest?.scopes, event.change.session.scopes],
+          ["ada", ["runs:operate"], ["access:read", "runs:read"]]
+        )
+      })
+    )
+
+    test(
+      "SESS-18: an answer grants what was asked for and what its giver holds, by one live session to one live session, once",
+      Effect.gen(function*() {
+        const sessions = (yield* AccessRepository).sessions
+        const owner = { scopes: ["access:write", "runs:read", "runs:operate"] as const }
+        yield* sessions.insert(sessionRow("owner", owner), at(0))
+        yield* sessions.insert(sessionRow("lesser", { scopes: ["access:write", "runs:read"] }), at(0))
+        yield* sessions.insert(sessionRow("ended", owner), at(0))
+        yield* sessions.insert(sessionRow("stranger", { ...owner, subject: "bob" }), at(0))
+        yield* sessions.insert(
+          sessionRow("manager", { subject: "bob", scopes: ["access:manage", "runs:operate"] }),
+          at(0)
+        )
+        yield* sessions.insert(sessionRow("asker", { scopes: ["runs:read"] }), at(0))
+        yield* sessions.insert(sessionRow("silent", { scopes: [] }), at(0))
+        yield* endSessions(bySession("ended"), at(0))
+        const ask = (afterMillis: number) =>
+          sessions.askScopes(
+            { id: sid("asker"), scopes: ["runs:operate", "credentials:read"], lifetimeMillis: 100 },
+            at(afterMillis)
+          )
+        const answer = (
+          by: string | undefined,
+          scopes: SessionRow["scopes"],
+          { afterMillis = 5, id = "asker", requestedAfter = 1 } = {}
+        ) =>
+          sessions.answerScopes({
+            id: sid(id),
+            requestedAtMillis: start + requestedAfter,
+            scopes,
+            by: by === undefined ? undefined : sid(by)
+          }, at(afterMillis, "ada"))
+        yield* ask(1)
+        const before = yield* allEvents
+        const row = yield* found("asker")
+        const refusals = [
+          [answer("ended", ["runs:operate"]), "ApproverEnded"],
+          [answer("unknown", ["runs:operate"]), "ApproverEnded"],
+          [answer("owner", ["runs:operate"], { afterMillis: 10_000 }), "ApproverEnded"],
+          [answer(undefined, ["runs:operate"], { afterMillis: 10_000 }), "Unknown"],
+          [answer("stranger", ["runs:operate"]), "Unknown"],
+          [answer("owner", [], { id: "unknown" }), "Unknown"],
+          [answer("owner", [], { id: "ended" }), "Unknown"],
+          [answer("owner", [], { id: "silent" }), "Changed"],
+          [answer("owner", ["runs:operate"], { requestedAfter: 2 }), "Changed"],
+          [answer("owner", ["runs:operate"], { afterMillis: 101 }), "Changed"],
+          [answer("owner", ["access:write"]), "Changed"],
+          [answer(undefined, ["access:manage"]), "Changed"],
+          [answer("lesser", ["runs:operate"]), "NotHeld"],
+          [answer("owner", ["runs:operate", "credentials:read"]), "NotHeld"],
+          [answer("asker", ["runs:operate"]), "NotHeld"]
+        ] as const
+        for (const [refusal, tag] of refusals) assert.strictEqual((yield* refusal)._tag, tag)
+        assert.deepStrictEqual(yield* found("asker"), row)
+        assert.deepStrictEqual(yield* allEvents, before)
+
+        // Of n that answer at once one is heard, and the session has what that one gave.
+        const outcomes = yield* times(12, (index) => answer(index % 2 === 0 ? "owner" : undefined, ["runs:operate"]))
+        assert.deepStrictEqual(
+          outcomes.map(({ _tag }) => _tag).toSorted(),
+          ["Answered", ...Array.from({ length: 11 }, () => "Changed")]
+        )
+        const raised = sessionRow("asker", { scopes: ["runs:read", "runs:operate"] })
+        assert.deepStrictEqual(yield* found("asker"), raised)
+        const events = (yield* allEvents).slice(before.length)
+        assert.deepStrictEqual(events.map(brief), ["sessionUpserted asker"])
+        assert.strictEqual(events[0]?.actor, "ada")
+
+        // None turns it away, someone who manages all answers for others, and the operator gives what no session holds.
+        yield* ask(6)
+        const turned = yield* answer("manager", [], { afterMillis: 7, requestedAfter: 6 })
+        assert.deepStrictEqual(turned, { _tag: "Answered", row: raised })
+        yield* ask(8)
+        const granted = yield* answer(undefined, ["credentials:read"], { afterMillis: 9, requestedAfter: 8 })
+        assert.deepStrictEqual(granted, {
+          _tag: "Answered",
+          row: { ...raised, scopes: ["runs:read", "runs:operate", "credentials:read"] }
+        })
+        // What else a session does keeps its scopes.
+        yield* sessions.renew({ id: sid("asker"), dueBeforeMillis: start, lifetimeMillis: 20_000 }, at(10))
+        assert.deepStrictEqual((yield* found("asker"))?.scopes, ["runs:read", "runs:operate", "credentials:read"])
+      })
+    )
+
+    test(
+      "SESS-18: an approver that ends at the same time grants before its end or not at all",
+      Effect.gen(function*() {
+        const sessions = (yield* AccessRepository).sessions
+        for (let round = 0; round < 8; round++) {
+          const [owner, asker] = [`owner-${round}`, `asker-${round}`]
+          yield* sessions.insert(sessionRow(owner, { scopes: ["access:write", "runs:operate"] }), at(0))
+          yield* sessions.insert(sessionRow(asker, { scopes: [] }), at(0))
+          yield* sessions.askScopes({ id: sid(asker), scopes: ["runs:operate"], lifetimeMillis: 100 }, at(1))
+          const [outcome] = yield* Effect.all([
+            sessions.answerScopes(
+              { id: sid(asker), requestedAtMillis: start + 1, scopes: ["runs:operate"], by: sid(owner) },
+              at(2)
+            ),
+            endSessions(bySession(owner), at(2))
+          ], { concurrency: "unbounded" })
+          const events = (yield* allEvents).map(brief)
+          assert.isTrue(outcome._tag === "Answered" || outcome._tag === "ApproverEnded")
+          assert.deepStrictEqual((yield* found(asker))?.scopes, outcome._tag === "Answered" ? ["runs:operate"] : [])
+          if (outcome._tag === "Answered") {
+            const [granted, ended] = [`sessionUpserted ${asker}`, `sessionRemoved ${owner} revoked`]
+            assert.isBelow(events.lastIndexOf(granted), events.indexOf(ended))
+          }
+        }
+      })
+    )
+
+    test(
       "SESS-03: renew never passes the absolute end",
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions

@@ -112,6 +112,27 @@ export const SessionClient = Schema.Struct({
 export type SessionClient = typeof SessionClient.Type
 
 /**
+ * Describes the scopes that a session asks for beside those that it has.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const ScopeRequest = Schema.Struct({
+  scopes: Schema.Array(AccessScope),
+  /** When it asked; no two requests of a session have the same time. */
+  requestedAt: Schema.DateTimeUtcFromMillis,
+  /** Until when the request can be answered. */
+  expiresAt: Schema.DateTimeUtcFromMillis
+})
+/**
+ * @see {@link ScopeRequest}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ScopeRequest = typeof ScopeRequest.Type
+
+/**
  * Describes a session as the principal of a request, in lists and in events: without its token.
  *
  * @category models
@@ -122,6 +143,8 @@ export class Session extends Schema.Class<Session>("@sallyport/core/access/Sessi
   subject: Schema.NonEmptyString,
   method: SessionMethod,
   scopes: Schema.Array(AccessScope),
+  /** What it has asked for beside its scopes, or null if nothing waits for an answer. */
+  scopeRequest: Schema.NullOr(ScopeRequest),
   /** The JWK thumbprint (RFC 7638) that every use of the token must prove, or null for a plain one. */
   proofKeyThumbprint: Schema.NullOr(Schema.String),
   device: Device,

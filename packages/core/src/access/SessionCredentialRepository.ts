@@ -24,6 +24,12 @@ export const SessionRow = Schema.Struct({
   subject: Schema.NonEmptyString,
   method: SessionMethod,
   scopes: Schema.Array(AccessScope),
+  /** What the session has asked for beside its scopes, or null: see `ScopeRequest`. */
+  scopeRequest: Schema.NullOr(Schema.Struct({
+    scopes: Schema.Array(AccessScope),
+    requestedAtMillis: Schema.Natural,
+    expiresAtMillis: Schema.Natural
+  })),
   proofKeyThumbprint: Schema.NullOr(Schema.String),
   /** The pairing link that the session came from, or null if the host began it without one. */
   linkId: Schema.NullOr(Schema.NonEmptyString),
@@ -82,6 +88,11 @@ export const toSession = (row: SessionRow): Session =>
     subject: row.subject,
     method: row.method,
     scopes: row.scopes,
+    scopeRequest: row.scopeRequest === null ? null : {
+      scopes: row.scopeRequest.scopes,
+      requestedAt: DateTime.makeUnsafe(row.scopeRequest.requestedAtMillis),
+      expiresAt: DateTime.makeUnsafe(row.scopeRequest.expiresAtMillis)
+    },
     proofKeyThumbprint: row.proofKeyThumbprint,
     device: row.device,
     letInBy: { actor: row.letInBy, sessionId: row.parentId, linkId: row.linkId },
@@ -228,6 +239,89 @@ export interface NextTokens {
   readonly refreshDigest: string
   readonly keyId: string
   readonly tokenExpiresAtMillis: number
+}
+
+/**
+ * Returns the row of a session that asks for more scopes: with a request for those that it lacks, in place of the one before.
+ * The row stays as it is if the session has them all, or has asked for the same and still waits.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const withScopeRequest = (
+  row: SessionRow,
+  ask: { readonly scopes: ReadonlyArray<AccessScope>; readonly lifetimeMillis: number; readonly nowMillis: number }
+): SessionRow => {
+  const scopes = Array.from(new Set(missing(row.scopes, ask.scopes)))
+  const before = row.scopeRequest
+  const isWaiting = before !== null && before.expiresAtMillis > ask.nowMillis &&
+    before.scopes.length === scopes.length &&
+    missing(before.scopes, scopes).length === 0
+  return scopes.length === 0 || isWaiting ? row : {
+    ...row,
+    scopeRequest: {
+      scopes,
+      // Also if the clock was set back: an answer is to one request.
+      requestedAtMillis: Math.max(ask.nowMillis, (before?.requestedAtMillis ?? -1) + 1),
+      expiresAtMillis: ask.nowMillis + ask.lifetimeMillis
+    }
+  }
+}
+
+/**
+ * Describes what came of an answer to a session that asks for more scopes. Only `Answered` changes something.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ScopeOutcome =
+  | { readonly _tag: "Answered"; readonly row: SessionRow }
+  /** There is no such live session, or it is not the approver's to decide about. */
+  | { readonly _tag: "Unknown" }
+  /** The session does not wait for an answer to this request, or did not ask for these scopes. */
+  | { readonly _tag: "Changed" }
+  | { readonly _tag: "ApproverEnded" }
+  /** The approver lacks some of the scopes. */
+  | { readonly _tag: "NotHeld"; readonly scopes: ReadonlyArray<AccessScope> }
+
+/**
+ * Judges the answer to a session that asks for more scopes, by the rows of that session and of the one that answers. A
+ * session answers its own subject's, or with `access:manage` everyone's, and grants what it holds itself.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const scopeVerdict = (row: SessionRow | undefined, approver: SessionRow | "operator" | undefined, answer: {
+  readonly requestedAtMillis: number
+  readonly scopes: ReadonlyArray<AccessScope>
+  readonly nowMillis: number
+}): ScopeOutcome => {
+  const { nowMillis, requestedAtMillis, scopes } = answer
+  if (approver === undefined || (approver !== "operator" && !isLive(approver, nowMillis))) {
+    return { _tag: "ApproverEnded" }
+  }
+  if (
+    row === undefined || !isLive(row, nowMillis) ||
+    (approver !== "operator" && row.subject !== approver.subject && !approver.scopes.includes("access:manage"))
+  ) {
+    return { _tag: "Unknown" }
+  }
+  const request = row.scopeRequest
+  if (
+    request === null || request.requestedAtMillis !== requestedAtMillis || request.expiresAtMillis <= nowMillis ||
+    missing(request.scopes, scopes).length > 0
+  ) {
+    return { _tag: "Changed" }
+  }
+  const lacking = approver === "operator" ? [] : missing(approver.scopes, scopes)
+  return lacking.length > 0 ? { _tag: "NotHeld", scopes: lacking } : {
+    _tag: "Answered",
+    row: {
+      ...row,
+      scopes: [...row.scopes, ...request.scopes.filter((scope) => scopes.includes(scope))],
+      scopeRequest: null
+    }
+  }
 }
 
 /**
@@ -463,6 +557,27 @@ export interface SessionCredentialRepository {
     readonly subject?: string | undefined
     readonly label: string
   }, change: ChangeContext) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
+  /**
+   * Makes a live session ask for more scopes: its row becomes what {@link withScopeRequest} returns, and if that is another
+   * one `sessionUpserted` is appended, in one transaction. Returns the row; none says that there is no such live session.
+   */
+  readonly askScopes: (options: {
+    readonly id: SessionId
+    readonly scopes: ReadonlyArray<AccessScope>
+    readonly lifetimeMillis: number
+  }, change: ChangeContext) => Effect.Effect<Option.Option<SessionRow>, RepositoryError>
+  /**
+   * Answers a session that asks for more scopes, as {@link scopeVerdict} judges by the rows as they are in this step. An
+   * answer of no scopes turns the request away. `sessionUpserted` is appended in the same transaction. Of n racers exactly
+   * one gets `Answered`.
+   */
+  readonly answerScopes: (options: {
+    readonly id: SessionId
+    readonly requestedAtMillis: number
+    readonly scopes: ReadonlyArray<AccessScope>
+    /** The session that answers; undefined for the operator. */
+    readonly by: SessionId | undefined
+  }, change: ChangeContext) => Effect.Effect<ScopeOutcome, RepositoryError>
   /**
    * Revokes the live sessions and the open links that `Lineage.revocationVerdict` finds, notes `revocationOf` in the rows of
    * these sessions, deletes the tickets of these

@@ -28,8 +28,9 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { ChangeContext } from "./AccessEvent.ts"
-import type { AccessScope } from "./AccessScope.ts"
+import { type AccessScope, missing, Vocabulary } from "./AccessScope.ts"
 import * as AccessFollower from "./internal/accessFollower.ts"
+import * as Attempts from "./internal/attempts.ts"
 import * as Input from "../Input.ts"
 import * as Metrics from "../Metrics.ts"
 import * as Text from "../Text.ts"
@@ -43,9 +44,12 @@ import {
   LabelNotAllowed,
   RefreshRefused,
   refused,
+  ScopeNotHeld,
+  ScopeRequestChanged,
   SessionCredentialError,
   SessionNotFound,
   TicketRefused,
+  TooManyScopeRequests,
   unavailable
 } from "./internal/sessionErrors.ts"
 import {
@@ -87,11 +91,14 @@ export {
   InvalidInput,
   LabelNotAllowed,
   RefreshRefused,
+  ScopeNotHeld,
+  ScopeRequestChanged,
   SessionCredentialError,
   SessionNotFound,
   SessionRefused,
   SessionStoreUnavailable,
-  TicketRefused
+  TicketRefused,
+  TooManyScopeRequests
 } from "./internal/sessionErrors.ts"
 export {
   InvalidSessionCredentialOptions,
@@ -359,6 +366,28 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
    */
   readonly rename: (id: SessionId, label: string, by: Principal) => Effect.Effect<Session, SessionCredentialError>
   /**
+   * Makes a session ask for more scopes, for 10 minutes, in place of what it asked for before; the list and the feed tell of
+   * it. Returns the session as it is then: with nothing asked for, if it holds all of them. Fails with {@link InvalidInput}
+   * if one is no scope of this server, with {@link TooManyScopeRequests} past ten requests in ten minutes, and with
+   * {@link SessionRefused} if the session has ended.
+   */
+  readonly requestScopes: (
+    session: Session,
+    scopes: ReadonlyArray<AccessScope>
+  ) => Effect.Effect<Session, SessionCredentialError>
+  /**
+   * Answers a session that asks for more scopes, in one step: it holds `scopes` from then on, everywhere and with the token
+   * that it has, and asks for nothing more. No scopes turn it away. `requestedAt` is that of the request that was looked at;
+   * fails with {@link ScopeRequestChanged} if the session does not ask for these scopes by it. A session answers its own
+   * subject's, or with `access:manage` everyone's ({@link SessionNotFound}), and grants no scope that it lacks
+   * ({@link ScopeNotHeld}); one that has ended meanwhile changes nothing ({@link SessionRefused}).
+   */
+  readonly answerScopes: (answer: {
+    readonly id: SessionId
+    readonly requestedAt: DateTime.Utc
+    readonly scopes: ReadonlyArray<AccessScope>
+  }, by: Principal) => Effect.Effect<Session, SessionCredentialError>
+  /**
    * Counts a connection as one of a session's until the scope closes. Answers false, and counts nothing, if this process
    * holds `maximum` of them open already. `ConnectionEnd.makeOpen` does it for those that servers hold open.
    */
@@ -451,6 +480,9 @@ export type Requirements =
 /** Ends the wait for a renewal, which then goes on by itself. */
 const late = Effect.as(Effect.sleep("50 millis"), undefined)
 
+/** How long a session waits for an answer about the scopes that it asks for. */
+const scopeRequestMillis = 600_000
+
 /** How many sessions, with what descends from them, a step of `revokeIssuedBefore` ends, so that it stays short. */
 const revocationBatch = 1_000
 
@@ -523,6 +555,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     onGap: cache.forgetAll
   })
   const sha256 = yield* Sha256Hex
+  const vocabulary = yield* Vocabulary
+  const scopeRequests = yield* Attempts.make("scope-request", {
+    perSource: { attempts: 10, windowMillis: scopeRequestMillis },
+    total: { attempts: 10_000, windowMillis: scopeRequestMillis }
+  })
 
   const change = (actor: string): Effect.Effect<ChangeContext> =>
     Effect.map(Clock.currentTimeMillis, (nowMillis) => ({ actor, nowMillis }))
@@ -754,6 +791,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       subject: request.subject,
       method: request.method,
       scopes: request.scopes,
+      scopeRequest: null,
       proofKeyThumbprint: request.proofKeyThumbprint ?? null,
       linkId: request.link?.linkId ?? null,
       parentId: request.link?.issuedBy ?? null,
@@ -949,6 +987,59 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return Option.isNone(renamed)
         ? yield* new SessionCredentialError({ reason: new SessionNotFound({ id }) })
         : toSession(renamed.value)
+    }),
+    requestScopes: Effect.fn("SessionCredentialService.requestScopes")(function*(session, scopes) {
+      const { id, subject } = session
+      yield* checkInput({ scopes: scopesRule }, { scopes })
+      const unknown = missing(vocabulary, scopes)
+      if (unknown.length > 0) {
+        return yield* new SessionCredentialError({
+          reason: new InvalidInput({ field: "scopes", expected: `scopes of this server, not ${unknown.join(", ")}` })
+        })
+      }
+      // It has no row, and every scope.
+      if (id === endlessSessionId) return session
+      const exceeded = yield* Effect.mapError(scopeRequests.count(id), unavailable)
+      if (Option.isSome(exceeded)) {
+        const retryAfterMillis = Math.max(1, Math.ceil(exceeded.value))
+        return yield* new SessionCredentialError({ reason: new TooManyScopeRequests({ retryAfterMillis }) })
+      }
+      const asking = yield* Effect.flatMap(
+        change(subject),
+        (context) => repository.askScopes({ id, scopes, lifetimeMillis: scopeRequestMillis }, context)
+      ).pipe(
+        Effect.onExit(() => Effect.sync(() => cache.invalidate([id]))),
+        Effect.uninterruptible,
+        Effect.mapError(unavailable)
+      )
+      return Option.isNone(asking) ? yield* refused("revoked") : toSession(asking.value)
+    }),
+    answerScopes: Effect.fn("SessionCredentialService.answerScopes")(function*({ id, requestedAt, scopes }, by) {
+      yield* checkInput({ scopes: scopesRule }, { scopes })
+      if (!Text.isKey(id)) return yield* new SessionCredentialError({ reason: new SessionNotFound({ id }) })
+      const outcome = yield* Effect.flatMap(change(actorOf(by)), (context) =>
+        repository.answerScopes({
+          id,
+          scopes,
+          requestedAtMillis: requestedAt.epochMilliseconds,
+          by: by === "operator" || by.id === endlessSessionId ? undefined : by.id
+        }, context)).pipe(
+          Effect.onExit(() => Effect.sync(() => cache.invalidate([id]))),
+          Effect.uninterruptible,
+          Effect.mapError(unavailable)
+        )
+      switch (outcome._tag) {
+        case "Answered":
+          return toSession(outcome.row)
+        case "Unknown":
+          return yield* new SessionCredentialError({ reason: new SessionNotFound({ id }) })
+        case "Changed":
+          return yield* new SessionCredentialError({ reason: new ScopeRequestChanged({ id }) })
+        case "NotHeld":
+          return yield* new SessionCredentialError({ reason: new ScopeNotHeld({ scopes: outcome.scopes }) })
+        case "ApproverEnded":
+          return yield* refused("revoked")
+      }
     }),
     connect: ({ id }, maximum = Infinity) =>
       Effect.acquireRelease(

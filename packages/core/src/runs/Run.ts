@@ -38,14 +38,16 @@ export const isRunId = (text: string): text is RunId => uuid.test(text)
 const key = Text.key()
 
 /**
- * Decodes the id of a thread: 1 to 255 characters of the host's choice, without control characters.
+ * Decodes the id of a thread: 1 to 255 characters of the host's choice, of 512 bytes at most, without control
+ * characters.
  *
  * @category models
  * @since 0.1.0
  */
 export const ThreadId = key
 /**
- * Decodes an idempotency key: 1 to 255 characters of the caller's choice, without control characters.
+ * Decodes an idempotency key: 1 to 255 characters of the caller's choice, of 512 bytes at most, without control
+ * characters.
  *
  * @category models
  * @since 0.1.0

@@ -4,8 +4,10 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
+import { TracerEnabled } from "effect/References"
 import type * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
@@ -37,7 +39,18 @@ export const make = (sql: SqlClient.SqlClient, options: Migrations.TableOptions 
   ): (parameters: Parameters) => Effect.Effect<ReadonlyArray<Row>, SqlError> => {
     let count = 0
     const compiled = isPg ? text.replaceAll("?", () => `$${++count}`) : text
-    return (parameters) => sql.unsafe<Row>(compiled, parameters)
+    if (isPg) return (parameters) => sql.unsafe<Row>(compiled, parameters)
+    return (parameters) =>
+      Effect.withFiber((fiber) => {
+        // In a transaction without spans, as that of a group of appends, the connection is at hand, and what the client
+        // does around a statement costs as much as the statement.
+        const [connection] = fiber.getRef(TracerEnabled)
+          ? []
+          : Option.getOrElse(Context.getOption(fiber.context, sql.transactionService), () => [])
+        return connection === undefined
+          ? sql.unsafe<Row>(compiled, parameters)
+          : connection.execute(compiled, parameters, undefined)
+      })
   }
 
   /** Returns the name of a table as it stands in a statement. */

@@ -146,6 +146,21 @@ describe("the session cache and the access feed", () => {
       assert.strictEqual(feed.reads, 0)
     }).pipe(Effect.provide(layer)))
 
+  it.effect("SESS-18: scopes that another process has granted hold here at once, with the token that was seen before", () =>
+    Effect.gen(function*() {
+      const sessions = yield* Sessions
+      const elsewhere = yield* SessionCredentialService.make({})
+      const { session, token } = yield* bearer()
+      yield* verdict(token)
+      yield* settle
+      assert.deepStrictEqual((yield* sessions.verify(token)).scopes, session.scopes)
+      const { scopeRequest } = yield* elsewhere.requestScopes(session, ["runs:operate"])
+      const requestedAt = scopeRequest?.requestedAt ?? assert.fail("no request")
+      yield* elsewhere.answerScopes({ id: session.id, requestedAt, scopes: ["runs:operate"] }, "operator")
+      yield* settle
+      assert.deepStrictEqual((yield* sessions.verify(token)).scopes, [...session.scopes, "runs:operate"])
+    }).pipe(Effect.provide(layer)))
+
   it.effect("SESS-05: many sessions share one look at the feed, and their rows are left alone", () =>
     Effect.gen(function*() {
       const feed = yield* Feed

@@ -26,6 +26,7 @@ const session = (id: string): SessionRow => ({
   subject: "ada",
   method: "bearer-access-token",
   scopes: ["runs:read"],
+  scopeRequest: null,
   proofKeyThumbprint: "thumbprint",
   linkId: null,
   parentId: null,

@@ -78,6 +78,8 @@ const ProbedAccess = Layer.effect(
         list: probed("list", sessions.list),
         countDescendants: probed("countDescendants", sessions.countDescendants),
         rename: probed("rename", sessions.rename),
+        askScopes: probed("askScopes", sessions.askScopes),
+        answerScopes: probed("answerScopes", sessions.answerScopes),
         revoke: probed("revoke", sessions.revoke),
         insertTicket: probed("insertTicket", sessions.insertTicket),
         consumeTicket: probed("consumeTicket", sessions.consumeTicket),

@@ -37,6 +37,7 @@ const program = Effect.gen(function*() {
         subject: "owner",
         method: "dpop-access-token",
         scopes: [],
+        scopeRequest: null,
         proofKeyThumbprint,
         linkId: null,
         parentId: null,

@@ -28,6 +28,7 @@ const session = (nowMillis: number): SessionRow => {
     subject: "owner",
     method: "bearer-access-token",
     scopes: ["runs:read"],
+    scopeRequest: null,
     proofKeyThumbprint: null,
     linkId: null,
     parentId: null,

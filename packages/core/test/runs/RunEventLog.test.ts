@@ -74,6 +74,42 @@ const broken = (operation: string) =>
 
 class Greeting extends Context.Service<Greeting, string>()("test/Greeting") {}
 
+describe("a reader of more runs than can be named", () => {
+  it.live("RUN-23 HTTP-04: has a cursor that fits into a header, with which it goes on, and comes to the others in time", () =>
+    Effect.gen(function*() {
+      const log = yield* RunEventLog.RunEventLog
+      const runs = yield* Effect.forEach(
+        Array.from({ length: 450 }, (_, index) => `${index}`),
+        (key) => Effect.map(log.start(request({ threadId: key, idempotencyKey: key })), ({ run }) => run)
+      )
+      yield* log.append({ ...(runs[0] ?? (yield* Effect.die("no run"))), events: ["old"] })
+      const { cursor, events } = yield* log.follow({ owner, after: "latest" })
+      const append = (index: number, event: Schema.Json) =>
+        Effect.flatMap(
+          Effect.fromOption(Option.fromUndefinedOr(runs[index])),
+          (run) => log.append({ ...run, events: [event] })
+        )
+      yield* append(3, "new")
+      yield* append(440, "waits")
+      yield* Effect.forEach(runs.slice(0, 60), (run) => log.finish({ ...run, end: { status: "succeeded" } }))
+      const seen = yield* Stream.runCollect(
+        Stream.takeUntil(events, (given) => given._tag === "Event" && given.event.data === "waits")
+      )
+      for (const { cursor } of seen) assert.isAtMost(cursor.length, 6_000)
+      const data = seen.flatMap((given) => given._tag === "Event" ? [given.event.data] : [])
+      assert.notInclude(data, "old")
+      assert.include(data, "new")
+      assert.isAtLeast(seen.filter(({ _tag }) => _tag === "Begun").length, 41)
+      // It goes on at any place, also at the first.
+      for (const after of [cursor, seen[30]?.cursor ?? ""]) {
+        const again = yield* log.follow({ owner, after })
+        yield* Stream.runDrain(
+          Stream.takeUntil(again.events, (given) => given._tag === "Event" && given.event.data === "waits")
+        )
+      }
+    }).pipe(Effect.provide(build())))
+})
+
 describe("RunEventLog", () => {
   describe("start", () => {
     it.effect("RUN-01: the same key returns the same run; another request or thread is a conflict", () =>

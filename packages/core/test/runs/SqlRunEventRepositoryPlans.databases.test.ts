@@ -222,4 +222,74 @@ describe("the plans of SqlRunEventRepository", () => {
       yield* sql`ANALYZE sallyport_runs, sallyport_run_events`
       yield* check
     }).pipe(Effect.provide(postgres)))
+
+  // What a planner knows of a table is another plan's reason.
+  for (const [name, layer] of [["SQLite", sqliteMemory], ["PostgreSQL", postgres]] as const) {
+    it.live(
+      `RUN-14 RUN-23: what a follower asks for is found by an index among many runs (${name})`,
+      () =>
+        Effect.gen(function*() {
+          const sql = yield* SqlClient.SqlClient
+          const isPg = name === "PostgreSQL"
+          const numbers = isPg
+            ? "SELECT value FROM generate_series(1, 30000) AS numbers(value)"
+            : "WITH RECURSIVE numbers(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers WHERE value < 30000) " +
+              "SELECT value FROM numbers"
+          yield* Layer.build(SqlRunEventRepository.layerMigrations())
+          // One owner has a third of them, most of which have ended, and most of those in one thread.
+          yield* sql.unsafe(
+            `INSERT INTO sallyport_runs (run_id, thread_id, owner_key, owner_subject, idempotency_key, request_digest, status,
+            epoch, lease_expires_at_millis, started_at_millis, completed_at_millis, last_seq, end_seq, event_count,
+            byte_count, metadata, open_questions)
+          SELECT 'r' || value, CASE WHEN value % 9 = 0 THEN 't' || value ELSE 'thread' END,
+            CASE WHEN value % 3 = 0 THEN 'owner' ELSE 'owner ' || value END, 'owner', 'k' || value, '',
+            CASE WHEN value % 999 = 0 THEN 'running' ELSE 'succeeded' END, 1,
+            CASE WHEN value % 999 = 0 THEN 1 END, value, CASE WHEN value % 999 = 0 THEN NULL ELSE value END,
+            1, CASE WHEN value % 999 = 0 THEN NULL ELSE 1 END, 0, 0, '{}', 0
+          FROM (${numbers}) AS numbers`
+          )
+          yield* sql.unsafe("ANALYZE")
+          const texts = new Map<string, ReadonlyArray<unknown>>()
+          yield* Effect.gen(function*() {
+            const repository = yield* RunEventRepository.RunEventRepository
+            const list = (which: RunEventRepository.FollowedRuns, threadId?: string) =>
+              Effect.map(repository.listFollowed({ ownerKey: "owner", threadId, which }), (rows) => rows.length)
+            assert.strictEqual(yield* list({ _tag: "After", startedAtMillis: 100, limit: 7 }), 7)
+            assert.strictEqual(yield* list({ _tag: "After", startedAtMillis: 29_000, limit: 7 }, "thread"), 7)
+            assert.strictEqual(yield* list({ _tag: "At", startedAtMillis: [3, 2_997, 29_997] }), 3)
+            assert.strictEqual(yield* list({ _tag: "Alive" }), 30)
+            assert.strictEqual((yield* repository.newestStarts(["owner", "owner 1", "nobody"])).get("owner"), 30_000)
+          }).pipe(Effect.provide(Layer.provide(SqlRunEventRepository.layerStorage(), recording(texts))))
+          const asked = Array.from(texts).filter(([text]) => text.includes("sallyport_runs"))
+          assert.isAtLeast(asked.length, 5)
+          for (const [text, parameters] of asked) {
+            if (isPg) {
+              const plan = yield* sql.unsafe<{ readonly "QUERY PLAN": string }>(
+                `EXPLAIN (ANALYZE, TIMING OFF) ${text}`,
+                parameters
+              )
+              const lines = plan.map((row) => row["QUERY PLAN"])
+              assert.notMatch(lines.join("\n"), /Seq Scan/, text)
+              // Neither does it read many rows to answer with few.
+              for (const line of lines) {
+                const [, count = "0"] = /(?:rows=|Rows Removed by Filter: )(\d+)(?!.*rows=)/.exec(line) ?? []
+                assert.isAtMost(Number(count), 100, `${text}\n${lines.join("\n")}`)
+              }
+            } else {
+              const plan = yield* sql.unsafe<{ readonly detail: string }>(`EXPLAIN QUERY PLAN ${text}`, parameters)
+              // The newest of an owner is the first in the order of the index.
+              if (text.includes("LIMIT 1)")) continue
+              for (const { detail } of plan) {
+                assert.notMatch(
+                  detail,
+                  /^SCAN (?!json_each)|TEMP B-TREE|SEARCH .*\(owner_key=\?\)$/,
+                  `${text}\n${detail}`
+                )
+              }
+            }
+          }
+        }).pipe(Effect.scoped, Effect.provide(layer)),
+      60_000
+    )
+  }
 })

@@ -112,7 +112,8 @@ const followWebSocket = (node: Node, token: string): Effect.Effect<Reading, neve
         ])
         socket.addEventListener("message", ({ data }) => {
           const { event, id }: { event: string; id?: string } = JSON.parse(String(data))
-          add(`${id ?? "-"} ${event}`)
+          // A busy machine gives a connection the time to be kept alive.
+          if (event !== "heartbeat") add(`${id ?? "-"} ${event}`)
         })
         socket.addEventListener("close", ({ code }) => {
           add(`closed ${code}`)

@@ -60,6 +60,7 @@ const session = (id: string) => ({
   subject: "ada",
   method: "bearer-access-token" as const,
   scopes: [],
+  scopeRequest: null,
   proofKeyThumbprint: null,
   linkId: null,
   parentId: null,

@@ -9,7 +9,8 @@ import * as Random from "effect/Random"
 const intervalMillis = 20_000
 const epochMillis = 1_728_432_000_000
 
-const current = Effect.map(Clock.currentTimeMillis, (now) => Math.floor((now - epochMillis) / intervalMillis))
+const intervalOf = (now: number): number => Math.floor((now - epochMillis) / intervalMillis)
+const current = Effect.map(Clock.currentTimeMillis, intervalOf)
 
 /**
  * Returns the cursor for an answer: the number of the present interval, or a greater one than the reader has given, by a
@@ -22,5 +23,11 @@ export const next = (given: string | undefined): Effect.Effect<number> =>
     return last < now ? now : last + (yield* Random.nextIntBetween(1, 180))
   })
 
-/** Returns the cursor for the next control event of one answer; it never goes back. */
-export const advance = (last: number): Effect.Effect<number> => Effect.map(current, (now) => Math.max(last, now))
+/** Makes what returns the cursor for the next control event of one answer; it never goes back. */
+export const advancing = (first: number): Effect.Effect<() => number> =>
+  Effect.clockWith((clock) =>
+    Effect.sync(() => {
+      let last = first
+      return () => last = Math.max(last, intervalOf(clock.currentTimeMillisUnsafe()))
+    })
+  )

@@ -11,7 +11,7 @@ import type { StreamHead } from "../DurableStreamRepository.ts"
 /** Describes one reader. */
 export interface Follower {
   /** The mark of its stream (see `markOf`) as of what the reader took. */
-  readonly seen: number
+  seen: number
   /** Whether there may be something new. */
   signalled: boolean
   wake: (() => void) | undefined
@@ -21,8 +21,11 @@ export interface Follower {
 export interface Followers {
   /** Adds a reader for as long as the scope is open. */
   readonly follow: (id: number, seen: number) => Effect.Effect<Follower, never, Scope.Scope>
-  /** Waits until the reader is signalled. */
-  readonly wait: (follower: Follower) => Effect.Effect<void>
+  /**
+   * Waits until the reader is signalled, and forgets the signal. `handle` is called for each; it tells whether it has done what
+   * there was to do, and if so the reader goes on to wait.
+   */
+  readonly wait: (follower: Follower, handle?: () => boolean) => Effect.Effect<void>
   /** Waits for one signal, as a reader that is there for no longer than that; not at all if it is behind already. */
   readonly waitOnce: (id: number, seen: number, isBehind: () => boolean) => Effect.Effect<void>
   /** Signals the readers of a stream. */
@@ -76,13 +79,16 @@ export const make = (): Followers => {
         Effect.sync(() => add(id, seen)),
         (follower) => Effect.sync(() => remove(id, follower))
       ),
-    wait: (follower) =>
+    wait: (follower, handle = () => false) =>
       Effect.callback<void>((resume) => {
-        if (follower.signalled) return resume(Effect.void)
-        follower.wake = () => {
+        const wake = () => {
+          follower.signalled = false
           follower.wake = undefined
-          resume(Effect.void)
+          if (handle()) follower.wake = wake
+          else resume(Effect.void)
         }
+        if (follower.signalled) return wake()
+        follower.wake = wake
         return Effect.sync(() => {
           follower.wake = undefined
         })

@@ -2,19 +2,17 @@
  * Answers reads of anything that is read in pages: the data so far, the next data as soon as there is some, or all data to
  * come as Server-Sent Events.
  */
-import * as Writer from "@sallyport/core/Writer"
+import type * as Writer from "@sallyport/core/Writer"
 import * as LiveStream from "@sallyport/http/LiveStream"
 import * as Arr from "effect/Array"
-import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
-import type * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import {
   formatOffset,
   isJson,
@@ -35,6 +33,8 @@ export interface Source {
   readonly read: (from: StreamOffset | 0 | "tail") => Effect.Effect<StreamPage, DurableStreamsError>
   /** Reads the page after another one; if that was up to date, once there is more. The page may be empty. */
   readonly readNext: (after: StreamPage) => Effect.Effect<StreamPage, DurableStreamsError>
+  /** Pushes all pages after another one, until what is read has ended. */
+  readonly push: (after: StreamPage) => Writer.Push<StreamPage, DurableStreamsError>
 }
 
 /** Describes how long an answer may take. */
@@ -258,39 +258,40 @@ const write = (page: StreamPage, held: Uint8Array, cursor: number) => {
   return fresh
 }
 
+/** Makes what writes the pages of one answer; nothing for a page that leaves nothing to tell. */
+const writing = (cursor: () => number, begun: Uint8Array) => {
+  let held = begun
+  return (page: StreamPage): Option.Option<Uint8Array> => {
+    const { events, rendered } = write(page, held, cursor())
+    held = rendered.held
+    return rendered.text !== "" || page.ended ? Option.some(events) : Option.none()
+  }
+}
+
 const serverSentEvents = (options: {
   readonly source: Source
   readonly first: StreamPage
-  readonly cursor: number
+  readonly cursor: () => number
   readonly live: LiveOptions
 }): Stream.Stream<Uint8Array> => {
-  const { live, source } = options
-  let first: StreamPage | undefined = options.first
-  let last = options.first
-  let held: Uint8Array = nothing
-  let cursor = options.cursor
-  const pull: Pull.Pull<Arr.NonEmptyReadonlyArray<Uint8Array>, DurableStreamsError> = Effect.gen(function*() {
-    while (first !== undefined || !last.ended) {
-      const isFirst = first !== undefined
-      last = first ?? (yield* source.readNext(last))
-      first = undefined
-      cursor = yield* Cursor.advance(cursor)
-      const { events, rendered } = write(last, held, cursor)
-      held = rendered.held
-      // A wake-up for nothing leaves nothing to tell.
-      if (rendered.text !== "" || isFirst || last.ended) return Arr.of(events)
-    }
-    return yield* Cause.done()
-  })
-  const events = Stream.fromPull(Effect.succeed(pull)).pipe(
-    // The reader connects again, and is answered with a status.
-    Stream.catchCause((cause) => Stream.drain(Stream.fromEffect(Effect.logDebug("A stream of events ended", cause))))
-  )
+  const { cursor, first, live, source } = options
+  const opening = write(first, nothing, cursor())
+  const writePage = writing(cursor, opening.rendered.held)
+  const events: Writer.Push<Arr.NonEmptyReadonlyArray<Uint8Array>> = (writer) =>
+    source.push(first)({
+      write: (page) =>
+        Option.match(writePage(page), { onNone: () => true, onSome: (bytes) => writer.write(Arr.of(bytes)) }),
+      drained: writer.drained
+    }).pipe(
+      // The reader connects again, and is answered with a status.
+      Effect.catchCause((cause) => Effect.logDebug("A stream of events ended", cause))
+    )
   return LiveStream.make({
-    events: Writer.fromStream(events),
+    events,
+    writer: LiveStream.responseWriter,
     until: Effect.as(Effect.raceFirst(Effect.sleep(live.sseMillis), live.until), Option.none()),
     heartbeatInterval: Duration.millis(live.heartbeatMillis),
-    opening: Option.none(),
+    opening: Option.some(opening.events),
     heartbeat,
     page: concat,
     failure: () => Effect.succeed(nothing)
@@ -338,7 +339,7 @@ export const respond = Effect.fnUntraced(function*(options: {
   if (mode === "long-poll") return yield* longPoll({ request, source, from, cursor, live })
 
   const first = yield* source.read(from)
-  const events = serverSentEvents({ source, first, cursor: yield* Cursor.next(cursor), live })
+  const events = serverSentEvents({ source, first, cursor: yield* Cursor.advancing(yield* Cursor.next(cursor)), live })
   return HttpServerResponse.stream(events, {
     contentType: "text/event-stream",
     headers: {

@@ -19,6 +19,8 @@ export interface SharedReads {
     page: StreamPage,
     read: Effect.Effect<StreamPage, DurableStreamsError>
   ) => Effect.Effect<StreamPage, DurableStreamsError>
+  /** Returns the page after another one, if it has been read and nothing has hinted at a change since. */
+  readonly held: (page: StreamPage) => StreamPage | undefined
   /** Returns the mark of a stream (see `markOf`) as of the last look at it, if nothing has hinted at a change since. */
   readonly mark: (id: number) => number | undefined
   /** Is told of a hint at a change of a stream. */
@@ -59,6 +61,11 @@ export const make: Effect.Effect<SharedReads, never, Scope.Scope> = Effect.map(E
       return shared
     })
 
+  const pageOf = (id: number): StreamPage | undefined => {
+    const exit = byStream.get(id)?.fiber.pollUnsafe()
+    return exit !== undefined && Exit.isSuccess(exit) ? exit.value : undefined
+  }
+
   return {
     after: (page, read) =>
       Effect.suspend(() => {
@@ -68,11 +75,13 @@ export const make: Effect.Effect<SharedReads, never, Scope.Scope> = Effect.map(E
           ? Fiber.join(known.fiber)
           : Effect.flatMap(begin(id, page.next, read), ({ fiber }) => Fiber.join(fiber))
       }),
+    held: ({ next, stream: { id } }) => {
+      const page = pageOf(id)
+      return page?.from === next ? page : undefined
+    },
     mark: (id) => {
-      const exit = byStream.get(id)?.fiber.pollUnsafe()
-      return exit === undefined || !Exit.isSuccess(exit)
-        ? undefined
-        : markOf(exit.value.stream)
+      const page = pageOf(id)
+      return page === undefined ? undefined : markOf(page.stream)
     },
     changed: (id) => void byStream.delete(id),
     anythingChanged: () => byStream.clear()

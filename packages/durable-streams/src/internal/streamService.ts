@@ -5,6 +5,7 @@ import * as Following from "@sallyport/core/Following"
 import * as Outage from "@sallyport/core/Outage"
 import * as AppendLog from "@sallyport/core/AppendLog"
 import * as Text from "@sallyport/core/Text"
+import type * as Writer from "@sallyport/core/Writer"
 import { ownerKey, type RunOwner } from "@sallyport/core/runs/Run"
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
@@ -214,6 +215,38 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     return after.upToDate ? Effect.andThen(awaitChange(after), shared.after(after, next)) : next
   }
 
+  const push = ({ after, owner, path }: ReadNextOptions): Writer.Push<StreamPage, DurableStreamsError> => (writer) =>
+    Effect.scoped(Effect.gen(function*() {
+      const { id } = after.stream
+      let last = after
+      let hasRoom = true
+      const seen = () => markOf({ tail: last.next, closed: last.ended })
+      const follower = yield* followers.follow(id, seen())
+      const write = (page: StreamPage) => {
+        last = page
+        follower.seen = seen()
+        if (page.pieces.length > 0 || page.ended) hasRoom = writer.write(page)
+      }
+      const writeHeld = () => {
+        const page = shared.held(last)
+        if (page !== undefined) write(page)
+        return page !== undefined && hasRoom && page.upToDate && !page.ended
+      }
+      // What was committed before this reader was registered gave it no signal.
+      const mark = shared.mark(id) ?? (yield* storage(repository.heads([id])))[0]?.mark ?? Infinity
+      follower.signalled ||= mark > follower.seen
+      while (!last.ended) {
+        if (last.upToDate) yield* followers.wait(follower, writeHeld)
+        if (!hasRoom) yield* writer.drained
+        hasRoom = true
+        if (last.ended) return
+        const next = Effect.suspend(() => read({ owner, path, from: { streamId: id, position: last.next } }))
+        write(yield* last.upToDate ? shared.after(last, next) : next)
+        if (!hasRoom) yield* writer.drained
+        hasRoom = true
+      }
+    })).pipe(Effect.withTracerEnabled(false))
+
   // ---- Creating -------------------------------------------------------------------------------------------------
 
   const create = Effect.fn("DurableStreams.create")(function*(options: CreateOptions) {
@@ -407,6 +440,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     get,
     read,
     readNext,
+    push,
     awaitChange,
     delete: Effect.fn("DurableStreams.delete")(function*({ owner, path }: StreamName) {
       if (!isStreamPath(path)) return yield* fail(new StreamNotFound({ path }))

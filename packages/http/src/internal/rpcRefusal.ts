@@ -11,7 +11,7 @@ import type * as RpcSerialization from "effect/rpc/RpcSerialization"
 import { isUpgrade } from "../Authentication.ts"
 import * as Wire from "./wire.ts"
 
-/** How much of a stranger's request is read to find its calls. */
+/** How much of a request is read to find its calls. */
 const maxBytes = 64 * 1024
 
 const idOf = (message: unknown): ReadonlyArray<unknown> =>
@@ -22,8 +22,8 @@ const idOf = (message: unknown): ReadonlyArray<unknown> =>
     : []
 
 /**
- * Returns the answer to a request without a live session. What has no calls in a JSON form, such as an upgrade, is answered
- * as on any other route.
+ * Returns the answer to a request without a live session, or to one that the server stops in the middle of. What has no calls
+ * in a JSON form, such as an upgrade, is answered as on any other route.
  */
 export const respond = (
   error: Unauthorized | Forbidden | TooManyRequests | Unavailable,

@@ -6,7 +6,13 @@ import type { Session, SessionId } from "@sallyport/core/access/Session"
 import { ListedSessionView, PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
 import { RunView } from "@sallyport/contract/RunGroup"
 import * as WireError from "@sallyport/contract/WireError"
-import { answer, make as failure, type Reason, traceId as currentTraceId } from "@sallyport/contract/WireFailure"
+import {
+  answer,
+  make as failure,
+  type Reason,
+  traceId as currentTraceId,
+  withPage
+} from "@sallyport/contract/WireFailure"
 import * as Cause from "effect/Cause"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -111,12 +117,12 @@ export const oauthRateLimited = (
 const fault = "The server has a fault; its log has the cause, under this trace id"
 
 /** Fails with a 500, and logs the defect that the caller is not told. */
-const internal = <E>(error: (traceId: string) => E) => (defect: unknown): Effect.Effect<never, E> =>
+const internal = <E extends object>(error: (traceId: string) => E) => (defect: unknown): Effect.Effect<never, E> =>
   Effect.flatMap(currentTraceId, (traceId) =>
     Effect.logError("Answered internal_error", Cause.die(defect)).pipe(
       Effect.annotateLogs({ traceId }),
       Effect.andThen(Metrics.failures(1, { code: "internal_error" })),
-      Effect.andThen(Effect.fail(error(traceId)))
+      Effect.andThen(Effect.flatMap(withPage("internal_error", error(traceId)), Effect.fail))
     ))
 
 export const internalError = internal((traceId) =>
@@ -198,6 +204,7 @@ export const connectNotOffered = failure(WireError.NotFound, "connect_not_offere
 export const connectClientAmbiguous = failure(WireError.Conflict, "connect_client_ambiguous")
 export const connectRequestExpired = failure(WireError.Conflict, "connect_request_expired")
 export const connectRequestChanged = failure(WireError.Conflict, "connect_request_changed")
+export const scopeRequestChanged = failure(WireError.Conflict, "scope_request_changed")
 export const securityModeUnreadable = failure(WireError.Conflict, "security_mode_unreadable")
 export const runNotFound = failure(WireError.NotFound, "run_not_found")
 export const threadNotFound = failure(WireError.NotFound, "thread_not_found")
@@ -282,6 +289,7 @@ export const sessionView = (session: Session, current: SessionId | undefined): S
     subject: session.subject,
     method: session.method,
     scopes: session.scopes,
+    scopeRequest: session.scopeRequest,
     proofKeyThumbprint: session.proofKeyThumbprint,
     device: { ...session.device },
     letInBy: session.letInBy,

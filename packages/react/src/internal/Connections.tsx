@@ -9,6 +9,7 @@ import { LetIn } from "./LetIn.tsx"
 import { PairingLinks } from "./PairingLinks.tsx"
 import { Button, Gate, useLasting } from "./parts.tsx"
 import { Runs } from "./Runs.tsx"
+import { ScopeRequests, useAsking } from "./ScopeRequests.tsx"
 import { SignedIn, type SignedInState } from "./SignedIn.tsx"
 
 /**
@@ -79,6 +80,7 @@ const OwnersPage = ({ pair, state }: {
       <Jump scopes={scopes} />
       <div className="sp-sections">
         <WaitingClients />
+        <ScopeRequests />
         <Devices />
         <PairingLinks />
         <ApprovalMode />
@@ -93,12 +95,14 @@ const OwnersPage = ({ pair, state }: {
 /** Leads to the sections of the page, with how many entries each has. */
 const Jump = ({ scopes }: { readonly scopes: ReadonlyArray<string> }) => {
   const { access } = useSnapshot()
+  const asking = useAsking()
   const waiting = Option.match(access, {
     onNone: () => 0,
     onSome: ({ clients }) => Option.getOrElse(clients, () => []).filter(({ status }) => status === "pending").length
   })
   const sections: ReadonlyArray<readonly [id: string, words: string, count?: number]> = [
     ...(waiting > 0 ? [["waiting", "Waiting", waiting] as const] : []),
+    ...(asking.length > 0 ? [["asking", "Asking for more", asking.length] as const] : []),
     ["devices", "Devices", Option.match(access, { onNone: () => 0, onSome: ({ devices }) => devices.length })],
     ["links", "Open links", Option.match(access, { onNone: () => 0, onSome: ({ links }) => links.length })],
     ...(scopes.includes("connect:manage") ? [["who", "Who may ask"] as const] : []),
@@ -112,7 +116,11 @@ const Jump = ({ scopes }: { readonly scopes: ReadonlyArray<string> }) => {
           <li key={id}>
             <a href={`#${id}`}>
               {words}
-              {count > 0 && <span className="sp-tag" data-state={id === "waiting" ? "warn" : undefined}>{count}</span>}
+              {count > 0 && (
+                <span className="sp-tag" data-state={id === "waiting" || id === "asking" ? "warn" : undefined}>
+                  {count}
+                </span>
+              )}
             </a>
           </li>
         ))}

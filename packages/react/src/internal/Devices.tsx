@@ -74,6 +74,32 @@ const useGone = ({ changes, devices }: AccessView): ReadonlyArray<Gone> => {
   return gone.filter(({ device }) => devices.every(({ id }) => id !== device.id))
 }
 
+/**
+ * Returns until when this browser had seen the devices of a subject when this visit began: those of a first visit are known.
+ * Times are the server's.
+ */
+const useSeenUntil = (devices: ReadonlyArray<Device>, subject: string | undefined): number => {
+  const key = `sallyport-seen-${subject ?? ""}`
+  const newest = Math.max(0, ...devices.map(({ createdAt }) => createdAt.epochMilliseconds))
+  const [until] = useState(() => {
+    try {
+      const stored = localStorage.getItem(key)
+      return stored !== null && /^\d+$/.test(stored) ? Number(stored) : newest
+    } catch {
+      // A browser that keeps nothing for this page.
+      return newest
+    }
+  })
+  useEffect(() => {
+    try {
+      localStorage.setItem(key, String(newest))
+    } catch {
+      return
+    }
+  }, [key, newest])
+  return until
+}
+
 type Question = { readonly _tag: "Revoke" | "Rename"; readonly device: Device } | { readonly _tag: "Others" }
 
 /**
@@ -100,6 +126,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
   const own = view.devices.filter(({ current }) => current)
   const others = view.devices.filter(({ current }) => !current)
   const subject = own[0]?.subject
+  const seenUntil = useSeenUntil(view.devices, subject)
   const mine = others.filter((device) => device.subject === subject)
   const rows = [...others, ...gone.map(({ device }) => device).filter(({ current }) => !current)]
     .sort((a, b) => lastSeen(a) - lastSeen(b))
@@ -149,13 +176,19 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
     }
     const letIn = descendantsOf(device.id, view.devices)
     const { address } = device.device
+    const isNew = !device.current && device.createdAt.epochMilliseconds > seenUntil
     return (
-      <li key={device.id} className="sp-item" data-state={device.current ? "current" : "other"}>
+      <li
+        key={device.id}
+        className="sp-item"
+        data-state={device.current ? "current" : isNew ? "new" : "other"}
+      >
         <DeviceIcon kind={device.device.kind} />
         <div>
           <p className="sp-name">
             <span>{name}</span>
             {device.current && <span className="sp-tag" data-state="me">This device</span>}
+            {isNew && <span className="sp-tag">New since your last visit</span>}
             {device.device.kind === "program" && <span className="sp-tag">Program</span>}
           </p>
           <p className="sp-meta">

@@ -11,7 +11,7 @@ import * as DateTime from "effect/DateTime"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import type * as Schema from "effect/Schema"
+import * as Schema from "effect/Schema"
 
 /** Says what scopes allow, those that belong together in one phrase first. */
 const phrases: ReadonlyArray<readonly [scopes: ReadonlyArray<string>, phrase: string]> = [
@@ -148,12 +148,19 @@ export const decided = (statuses: ReadonlyArray<string>): string =>
 /** Says what has changed of a device that was in before. */
 const changed = (
   who: string,
-  { device, scopes }: FeedSession,
+  { device, scopeRequest, scopes }: FeedSession,
   before: Option.Option<FeedSession>
 ): string => {
   const name = deviceName(device)
+  const asked = Option.getOrUndefined(before)?.scopeRequest ?? null
+  if (scopeRequest && scopeRequest.requestedAt.epochMilliseconds !== asked?.requestedAt.epochMilliseconds) {
+    return `${name} asks to do more: ${doing(scopeRequest.scopes)}.`
+  }
   if (Option.isNone(before)) return `${name} has changed. It may ${doing(scopes)}.`
   const old = deviceName(before.value.device)
+  if (asked !== null && !scopeRequest && scopes.every((scope) => before.value.scopes.includes(scope))) {
+    return `${who} did not let ${name} do more.`
+  }
   if (old !== name) return `${who} renamed ${old} to ${name}.`
   return scopes.every((scope) => before.value.scopes.includes(scope))
     ? `${name} was used, and stays.`
@@ -289,6 +296,16 @@ export const fault = ({ message, reason }: ClientError | RunsError): string => {
     default:
       return ended(message)
   }
+}
+
+const isRefusal = Schema.is(Schema.Struct({ code: Schema.String, message: Schema.String }))
+
+/** Says why a credential was not changed, or that it is not known. */
+export const credentialFault = (error: unknown): string => {
+  if (!isRefusal(error)) {
+    return "The answer did not arrive. It may have been done: the list shows what is so once the connection is back."
+  }
+  return error.code === "credential_not_set" ? "It is gone already." : ended(error.message)
 }
 
 const runStates: Readonly<Record<string, string>> = {

@@ -1,7 +1,7 @@
 /** The page that the tests open: everything that the package renders, on the cookie of the browser. */
 import * as Credentials from "@sallyport/client/Credentials"
 import * as SallyportClient from "@sallyport/client/SallyportClient"
-import { Connections, PairDevice, RunView } from "@sallyport/react/Components"
+import { Connections, Devices, PairDevice, RunView } from "@sallyport/react/Components"
 import * as Hooks from "@sallyport/react/Hooks"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -25,6 +25,16 @@ const Shown = () => {
         <main className="sallyport">
           <h1>Start</h1>
           <RunView runId={Option.fromNullOr(new URLSearchParams(location.search).get("run"))} title="A run to try" />
+        </main>
+      )
+    case "/many":
+      return (
+        <main className="sallyport">
+          <h1>Runs</h1>
+          {new URLSearchParams(location.search).getAll("run").map((runId) => (
+            <RunView key={runId} runId={Option.some(runId)} title={`Run ${runId}`} />
+          ))}
+          <Devices />
         </main>
       )
     default:

@@ -160,6 +160,9 @@ const make = (
     options.prepareCacheTTL === undefined ? undefined : Duration.toMillis(options.prepareCacheTTL)
   )
   const fresh = (sql: string): Prepared => prepare(db, sql, Infinity)
+  // What a caller begins its transactions with is run unprepared, and has few forms.
+  const freshUnlessBegin = (sql: string, fiber: AnyFiber): Prepared =>
+    sql.startsWith("BEGIN") ? cached(sql, fiber) : fresh(sql)
 
   const run = <A>(evaluate: (fiber: AnyFiber) => A): Effect.Effect<A, SqlError> =>
     Effect.withFiber((fiber) => attempt("execute", () => evaluate(fiber)))
@@ -193,7 +196,7 @@ const make = (
       }),
     executeUnprepared: (sql, params, transformRows) =>
       run((fiber) => {
-        const result = rows(fresh(sql), params, fiber)
+        const result = rows(freshUnlessBegin(sql, fiber), params, fiber)
         return transformRows === undefined ? result : transformRows(result)
       }),
     executeRaw: (sql, params) =>

@@ -21,6 +21,7 @@ export const sessionRow = (id: string, fields?: Partial<SessionRow>): SessionRow
   subject: "ada",
   method: "bearer-access-token",
   scopes: ["access:read", "runs:read"],
+  scopeRequest: null,
   proofKeyThumbprint: null,
   linkId: null,
   parentId: null,

@@ -337,6 +337,13 @@ export const mutants: ReadonlyArray<Mutant> = [
   sessions("renames what it should not reach", "SESS-11: rename gives the device", (real) => ({
     rename: (options, change) => real.rename({ ...options, subject: undefined }, change)
   })),
+  sessions(
+    "lets a session answer for another that has ended",
+    "SESS-18: an answer grants what was asked for",
+    (real) => ({
+      answerScopes: (options, change) => real.answerScopes({ ...options, by: undefined }, change)
+    })
+  ),
   sessions("ends no descendants", "SESS-13: revoke ends the open links of a session", (real) => ({
     revoke: (target, change) =>
       real.revoke(target._tag === "Session" ? { ...target, descendants: false } : target, change)

@@ -19,7 +19,7 @@ const maxLength = 255
 export const subjectProblem = (subject: string): "empty" | "malformed" | "reserved" | undefined =>
   subject === ""
     ? "empty"
-    : !Text.isLine(subject, maxLength)
+    : !Text.isLine(subject, maxLength) || !Text.isKey(subject, maxLength)
     ? "malformed"
     : reservedSubjects.includes(subject)
     ? "reserved"

@@ -18,9 +18,11 @@ import {
   refreshVerdict,
   revocationOf,
   type RevocationTarget,
+  scopeVerdict,
   type SessionCredentialRepository,
   type SessionRow,
-  toSession
+  toSession,
+  withScopeRequest
 } from "../SessionCredentialRepository.ts"
 import { revocationVerdict } from "../Lineage.ts"
 import * as Links from "./memoryLinks.ts"
@@ -107,6 +109,10 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
   const byDigest = (tokenDigest: string): SessionRow | undefined => {
     const id = sessionIds.get(tokenDigest)
     return id === undefined ? undefined : sessions.get(id)
+  }
+  const replace = (row: SessionRow, change: ChangeContext): void => {
+    sessions.set(row.id, row)
+    append(state, { _tag: "sessionUpserted", session: toSession(row) }, change)
   }
   return {
     insert: (row, change) => Effect.suspend(() => insert(state, row, change, "insert") ?? Effect.void),
@@ -201,6 +207,21 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
         sessions.set(id, renamed)
         append(state, { _tag: "sessionUpserted", session: toSession(renamed) }, change)
         return Option.some(renamed)
+      }),
+    askScopes: ({ id, ...ask }, change) =>
+      Effect.sync(() => {
+        const row = sessions.get(id)
+        if (row === undefined || !isLive(row, change.nowMillis)) return Option.none()
+        const asking = withScopeRequest(row, { ...ask, nowMillis: change.nowMillis })
+        if (asking !== row) replace(asking, change)
+        return Option.some(asking)
+      }),
+    answerScopes: ({ by, id, ...answer }, change) =>
+      Effect.sync(() => {
+        const approver = by === undefined ? "operator" : sessions.get(by)
+        const outcome = scopeVerdict(sessions.get(id), approver, { ...answer, nowMillis: change.nowMillis })
+        if (outcome._tag === "Answered") replace(outcome.row, change)
+        return outcome
       }),
     revoke: (target, change) => Effect.sync(() => end(state, target, change)),
     insertTicket: (row) =>

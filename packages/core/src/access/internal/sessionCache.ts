@@ -114,7 +114,7 @@ export const make = (settings: {
 
     /** Forgets what an event makes out of date, also if it is only being read from the store now. */
     onEvents: (events: ReadonlyArray<AccessEvent>): void => {
-      for (const { change } of events) {
+      for (const { at, change } of events) {
         if (change._tag === "sessionRemoved") {
           generation++
           forget(change.id)
@@ -124,7 +124,7 @@ export const make = (settings: {
           // What this process has done comes back to it as an event too.
           if (known !== undefined && Equal.equals(known, session)) continue
           // A session that begins is in no row that was read before.
-          if (!Equal.equals(session.createdAt, session.lastSeenAt)) generation++
+          if (!Equal.equals(session.createdAt, at)) generation++
           forget(session.id)
         }
       }

@@ -4,6 +4,7 @@
 import * as Schema from "effect/Schema"
 import { RepositoryError } from "../../RepositoryError.ts"
 import { SecretStoreError } from "../../secrets/SecretStore.ts"
+import { AccessScope } from "../AccessScope.ts"
 import { SessionId } from "../Session.ts"
 import { InvalidInput } from "../../Input.ts"
 
@@ -104,6 +105,51 @@ export class CurrentSessionProtected extends Schema.TaggedError<CurrentSessionPr
 }
 
 /**
+ * Reports an answer to a session that does not wait for one: it was answered before, the request has expired, or the session
+ * has asked for something else since.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ScopeRequestChanged extends Schema.TaggedError<ScopeRequestChanged>()("ScopeRequestChanged", {
+  id: SessionId
+}) {
+  override get message() {
+    return `The session ${this.id} does not ask for this, or not any more; look at what it asks for now`
+  }
+}
+
+/**
+ * Reports scopes that the session which answers lacks itself, and so cannot grant.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ScopeNotHeld extends Schema.TaggedError<ScopeNotHeld>()("ScopeNotHeld", {
+  scopes: Schema.Array(AccessScope)
+}) {
+  override get message() {
+    return `Your session does not have ${
+      this.scopes.join(", ")
+    }, so it cannot grant this; leave it out, or ask the owner`
+  }
+}
+
+/**
+ * Reports a session that asks for scopes again and again.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManyScopeRequests extends Schema.TaggedError<TooManyScopeRequests>()("TooManyScopeRequests", {
+  retryAfterMillis: Schema.Natural
+}) {
+  override get message() {
+    return "The session has asked for scopes too often; wait for the answer"
+  }
+}
+
+/**
  * Reports that the store of sessions, or the one of the signing keys, could not answer. No caller is let in meanwhile, and the
  * call can be made again.
  *
@@ -133,6 +179,9 @@ export class SessionCredentialError extends Schema.TaggedError<SessionCredential
     CurrentSessionProtected,
     InvalidInput,
     LabelNotAllowed,
+    ScopeRequestChanged,
+    ScopeNotHeld,
+    TooManyScopeRequests,
     SessionStoreUnavailable
   ])
 }) {

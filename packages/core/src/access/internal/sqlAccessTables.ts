@@ -61,6 +61,7 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       method TEXT NOT NULL
         CHECK (method IN ('browser-session-cookie', 'bearer-access-token', 'dpop-access-token')),
       scopes TEXT NOT NULL,
+      scope_request TEXT,
       proof_key_thumbprint TEXT,
       link_id ${id},
       parent_id ${id},

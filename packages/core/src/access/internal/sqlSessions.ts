@@ -6,17 +6,21 @@ import * as Option from "effect/Option"
 import * as Dialect from "../../sql/Dialect.ts"
 import { RepositoryError } from "../../RepositoryError.ts"
 import type { SqlKit } from "../../sql/SqlKit.ts"
+import type { ChangeContext } from "../AccessEvent.ts"
 import type { SessionId } from "../Session.ts"
 import {
   countDescendants,
+  isLive,
   maxTickets,
   refreshed,
   type RefreshOutcome,
   refreshVerdict,
+  scopeVerdict,
   type SessionCredentialRepository,
   SessionRow,
   TicketRow,
-  toSession
+  toSession,
+  withScopeRequest
 } from "../SessionCredentialRepository.ts"
 import { byId } from "./memoryState.ts"
 import * as SqlEnds from "./sqlEnds.ts"
@@ -79,6 +83,8 @@ export const make = (
     `SELECT ${columns} FROM ${sessions}
     WHERE redemption_digest = ? AND stored_at_millis > ${kit.now} - ? AND ${live} ORDER BY id LIMIT 1`
   )
+  const byIdsLocked = many(`SELECT ${columns} FROM ${sessions} WHERE id IN (?, ?) ORDER BY id${locked}`)
+  const setScopes = statement(`UPDATE ${sessions} SET scopes = ?, scope_request = ? WHERE id = ?`)
   const withKey = statement(`SELECT id FROM ${sessions} WHERE key_id = ? AND ${live} LIMIT 1`)
   const list = many(`SELECT ${columns} FROM ${sessions} WHERE id > ? AND ${live} ORDER BY id LIMIT ?`)
   const listOfSubject = many(
@@ -136,6 +142,13 @@ export const make = (
     }
     if (row.parentId !== null) yield* setBranch([row.parentId, row.id])
     return upserted(row)
+  })
+
+  /** Stores the scopes of a row, and what it asks for. */
+  const writeScopes = Effect.fnUntraced(function*(row: SessionRow, change: ChangeContext) {
+    const request = row.scopeRequest === null ? null : JSON.stringify(row.scopeRequest)
+    yield* setScopes([JSON.stringify(row.scopes), request, row.id])
+    yield* append([upserted(row)], change)
   })
 
   const repository: SessionCredentialRepository = {
@@ -204,6 +217,26 @@ export const make = (
         if (Option.isSome(renamed)) yield* append([upserted(renamed.value)], change)
         return renamed
       }).pipe(transaction("rename")),
+    askScopes: ({ id, ...ask }, change) =>
+      Effect.gen(function*() {
+        const [row] = yield* byIdsLocked([id, id])
+        if (row === undefined || !isLive(row, change.nowMillis)) return Option.none()
+        const asking = withScopeRequest(row, { ...ask, nowMillis: change.nowMillis })
+        if (asking !== row) yield* writeScopes(asking, change)
+        return Option.some(asking)
+      }).pipe(transaction("askScopes")),
+    answerScopes: ({ by, id, ...answer }, change) =>
+      Effect.gen(function*() {
+        // Both rows stay as they are until the commit.
+        const found = yield* byIdsLocked([id, by ?? id])
+        const approver = by === undefined ? "operator" : found.find((row) => row.id === by)
+        const outcome = scopeVerdict(found.find((row) => row.id === id), approver, {
+          ...answer,
+          nowMillis: change.nowMillis
+        })
+        if (outcome._tag === "Answered") yield* writeScopes(outcome.row, change)
+        return outcome
+      }).pipe(transaction("answerScopes")),
     revoke: (target, change) =>
       Effect.gen(function*() {
         const { changes, ...ended } = yield* ends.end(

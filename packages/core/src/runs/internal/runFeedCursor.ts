@@ -16,8 +16,8 @@ export interface RunFeedCursor {
   readonly open: ReadonlyArray<RunPlace>
 }
 
-/** How many runs a reader follows at the same time at most. */
-export const maxOpen = 1_000
+/** How many runs a reader follows at the same time at most. Proxies take a cursor of so many: headers have 8 KB. */
+export const maxOpen = 400
 
 /** Says which runs a cursor is about: it means nothing to readers of others. */
 export type RunFeedKind = "owner" | "thread"

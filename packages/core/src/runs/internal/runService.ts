@@ -473,8 +473,11 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     const newest = (yield* storage(repository.newestStarts([key]))).get(key) ?? 0
     if (after === latest) {
       const alive = yield* listed({ _tag: "Alive" })
-      const open = alive.filter((row) => row.startedAtMillis <= newest).map((row) => ({ row, seq: row.lastSeq }))
-      return { startedAtMillis: newest, open }
+      const known = alive.filter((row) => row.startedAtMillis <= newest)
+      const open = known.slice(0, FeedCursor.maxOpen).map((row) => ({ row, seq: row.lastSeq }))
+      // What started after the last one that can be followed is read once there is room.
+      const last = known.length > open.length ? open.at(-1)?.row.startedAtMillis : undefined
+      return { startedAtMillis: last ?? newest, open }
     }
     const cursor = Option.getOrUndefined(FeedCursor.parse(kind, after))
     if (cursor === undefined) return yield* fail(new InvalidCursor({ cursor: after }))

@@ -1,0 +1,133 @@
+import type { Device } from "@sallyport/client/AccessFeed"
+import { AccessScope } from "@sallyport/core/access/AccessScope"
+import * as DateTime from "effect/DateTime"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { useState } from "react"
+import { useActions, useConnections, useSnapshot } from "../Hooks.ts"
+import { Ago, Button, Fault, Left, Section, useNow, useScopes, useSettled } from "./parts.tsx"
+import * as Words from "./words.ts"
+
+const isScope = Schema.is(AccessScope)
+
+type Asking = Device & { readonly scopeRequest: NonNullable<Device["scopeRequest"]> }
+
+/** Returns the other devices that ask for more scopes, if this session may answer them. */
+export const useAsking = (): ReadonlyArray<Asking> => {
+  const { access } = useSnapshot()
+  const now = useNow()
+  const mayAnswer = useScopes().includes("access:write")
+  if (!mayAnswer || Option.isNone(access)) return []
+  return access.value.devices.filter((device): device is Asking => {
+    const until = device.scopeRequest?.expiresAt
+    return until !== undefined && !device.current && !Option.exists(now, DateTime.isGreaterThanOrEqualTo(until))
+  })
+}
+
+/**
+ * Shows the devices that ask for more scopes, each with what it may do and what it asks for, and grants that or less; nothing
+ * if none asks.
+ *
+ * @category components
+ * @since 0.1.0
+ */
+export const ScopeRequests = () => {
+  const asking = useAsking()
+  const { answerScopes } = useConnections()
+  const { act, busy, fault } = useActions()
+  if (asking.length === 0 && Option.isNone(fault)) return null
+  return (
+    <Section
+      id="asking"
+      title="Asking for more"
+      lead="A device that you grant more goes on by itself, with what it has and this."
+    >
+      <Fault fault={fault} />
+      <ul>
+        {asking.map((device) => (
+          <Card
+            // A request that is made again is another card.
+            key={`${device.id} ${DateTime.formatIso(device.scopeRequest.requestedAt)}`}
+            device={device}
+            busy={Option.isSome(busy)}
+            onAnswer={(scopes) =>
+              act(
+                "answer",
+                answerScopes(device.id, {
+                  requestedAt: device.scopeRequest.requestedAt,
+                  scopes: scopes.filter(isScope)
+                })
+              )}
+          />
+        ))}
+      </ul>
+    </Section>
+  )
+}
+
+const Card = ({ busy, device, onAnswer }: {
+  readonly device: Asking
+  readonly busy: boolean
+  readonly onAnswer: (scopes: ReadonlyArray<string>) => void
+}) => {
+  const settled = useSettled()
+  const now = useNow()
+  const held = useScopes()
+  const [left, setLeft] = useState<ReadonlyArray<string>>([])
+  const { expiresAt, requestedAt, scopes } = device.scopeRequest
+  const name = Words.deviceName(device.device)
+  const granted = scopes.filter((scope) => held.includes(scope) && !left.includes(scope))
+  const buttons = { busy, wait: !settled }
+  return (
+    <li className="sp-ask">
+      <div>
+        <p className="sp-name">
+          <span>{name}</span>
+        </p>
+        <p className="sp-meta">
+          <span>{Words.may(device.scopes)}</span>
+          <span>
+            asked <Ago at={requestedAt} now={now} />
+          </span>
+          <span>
+            request ends in <Left at={expiresAt} now={now} />
+          </span>
+        </p>
+      </div>
+      <fieldset className="sp-checks sp-wide">
+        <legend className="sp-label">It asks to do this as well</legend>
+        {scopes.map((scope) => {
+          const isHeld = held.includes(scope)
+          return (
+            <label key={scope} className="sp-check">
+              <input
+                type="checkbox"
+                checked={granted.includes(scope)}
+                disabled={!isHeld}
+                onChange={({ target }) =>
+                  setLeft((left) => target.checked ? left.filter((other) => other !== scope) : [...left, scope])}
+              />
+              <span>
+                {Words.title(scope)}
+                {!isHeld && <small>You may not do it yourself, so you cannot give it.</small>}
+              </span>
+            </label>
+          )
+        })}
+      </fieldset>
+      <div className="sp-row">
+        <Button
+          {...buttons}
+          off={granted.length === 0}
+          aria-label={`Allow ${name} to do more`}
+          onClick={() => onAnswer(granted)}
+        >
+          Allow
+        </Button>
+        <Button {...buttons} kind="second" aria-label={`Don’t allow ${name} to do more`} onClick={() => onAnswer([])}>
+          Don’t allow
+        </Button>
+      </div>
+    </li>
+  )
+}
