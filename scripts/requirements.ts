@@ -1,7 +1,8 @@
 /**
- * Writes docs/requirements.md: each promise of docs/requirements.json with the tests that cite its id in their titles.
+ * Writes docs/requirements.md: each promise of docs/requirements.json with the tests that cite its id in their titles; and
+ * docs/oauth.md: each rule of docs/oauth.json with the tests of agents whose titles name its row at their end, as `(Z1, T2-T4)`.
  *
- * `--check` fails when the page is stale or a promise of the design has no test, `--complete` also when a lesson has
+ * `--check` fails when a page is stale, a rule of OAuth has no test, or a promise of the design has no test, `--complete` also when a lesson has
  * none. A title that cites an unknown id fails always, and so does a suite that no test calls, because it proves
  * nothing.
  */
@@ -26,7 +27,6 @@ interface Source {
 }
 
 const root = join(import.meta.dirname, "..")
-const page = join(root, "docs", "requirements.md")
 const testFunctions = new Set(["it", "test", "describe", "suite", "layer", "refuses"])
 const titleReferences = new Set(["Identifier", "MemberExpression"])
 
@@ -146,6 +146,69 @@ const problems = [
   ...untested.filter((id) => flags.complete || (flags.check && !id.startsWith("L-"))).map((id) => `${id} has no test`)
 ]
 
+// -----------------------------------------------------------------------------
+// The rules of OAuth
+// -----------------------------------------------------------------------------
+
+interface Rule {
+  readonly must: string
+  readonly source: string
+}
+
+const rules: Readonly<Record<string, Readonly<Record<string, Rule>>>> = JSON.parse(
+  await readFile(join(root, "docs", "oauth.json"), "utf8")
+)
+
+/** Returns the rows that a title names. */
+const rowsOf = (title: string): ReadonlyArray<string> =>
+  Array.from(title.matchAll(/(?<=[(,] ?)([CMRTZ])(\d+)(?:-[CMRTZ](\d+))?(?=[,)])/g)).flatMap((
+    [, letter, first, last]
+  ) =>
+    Array.from({ length: Number(last ?? first) - Number(first) + 1 }, (_, index) => `${letter}${Number(first) + index}`)
+  )
+
+const ofRules = cited.filter(({ id }) => id.startsWith("AGENT-"))
+const known = Object.values(rules).flatMap(Object.keys)
+problems.push(
+  ...ofRules.flatMap(({ file, title }) =>
+    rowsOf(title).filter((row) => !known.includes(row)).map((row) =>
+      `${file}: "${title}" names ${row}, which docs/oauth.json does not list`
+    )
+  )
+)
+
+const ruleRow = ([id, { must, source }]: readonly [string, Rule]): string => {
+  const tests = new Map(
+    ofRules.filter(({ title }) => rowsOf(title).includes(id)).map(({ file, title }) => [title, file] as const)
+  )
+  if (tests.size === 0) problems.push(`${id} of docs/oauth.json has no test`)
+  const links = Array.from(tests, ([title, file]) => {
+    const words = title.replace(/^(?:[A-Z]+-\d\d ?)+: /, "").replace(/ \([^()]*\)$/, "")
+    return `[${words}](../${file})`
+  })
+  return `| ${id} | ${must} | ${source} | ${links.join("; ")} |`
+}
+
+const rulesPage = [
+  "# The rules of OAuth and their tests",
+  "",
+  "Written by `npm run requirements` from docs/oauth.json and the titles of the tests; don't edit it. What a rule is about is",
+  "told in [Programs that sign in by consent](agents.md).",
+  "",
+  ...Object.entries(rules).flatMap(([section, entries]) => [
+    `## ${section}`,
+    "",
+    "| row | rule | source | test |",
+    "| --- | --- | --- | --- |",
+    ...Object.entries(entries).map(ruleRow),
+    ""
+  ])
+].join("\n")
+
+// -----------------------------------------------------------------------------
+// The promises
+// -----------------------------------------------------------------------------
+
 const row = (id: string, promise: string) => {
   const tests = cited.filter((citation) => citation.id === id)
   const testFiles = [...new Set(tests.map(({ file }) => file))]
@@ -178,11 +241,12 @@ const text = [
   ])
 ].join("\n")
 
-if (flags.check) {
-  const existing = await readFile(page, "utf8").catch(() => "")
-  if (existing !== text) problems.push("docs/requirements.md is stale; run: npm run requirements")
-} else {
-  await writeFile(page, text)
+for (const [name, content] of [["requirements.md", text], ["oauth.md", rulesPage]] as const) {
+  const path = join(root, "docs", name)
+  if (!flags.check) await writeFile(path, content)
+  else if (await readFile(path, "utf8").catch(() => "") !== content) {
+    problems.push(`docs/${name} is stale; run: npm run requirements`)
+  }
 }
 for (const problem of problems) process.stdout.write(`${problem}\n`)
 process.stdout.write(`${promises.size - untested.length} of ${promises.size} promises have a test\n`)

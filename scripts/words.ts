@@ -129,7 +129,7 @@ const patterns = [
   "*.md",
   "docs/**/*.md"
 ]
-const generated = ["docs/requirements.md"]
+const generated = ["docs/requirements.md", "docs/oauth.md"]
 
 const files: Array<string> = []
 for await (const entry of glob(patterns, { cwd: root })) files.push(entry.replaceAll("\\", "/"))

@@ -92,7 +92,8 @@ export const sections: ReadonlyArray<Section> = [
     pages: [
       page("docs/benchmarks.md", "Benchmarks"),
       page("docs/reliability.md", "Reliability"),
-      page("docs/requirements.md", "Promises and their tests")
+      page("docs/requirements.md", "Promises and their tests"),
+      page("docs/oauth.md", "The rules of OAuth and their tests")
     ]
   },
   {

@@ -12,17 +12,27 @@ import type { AuthorizationRequest } from "./authorizationRequest.ts"
 const { escape } = HtmlDocument
 
 const style = `
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
-body { margin: 0; display: grid; place-items: start center; padding: 2rem 1rem }
-main { max-width: 34rem; width: 100% }
-h1 { font-size: 1.5rem; line-height: 1.25 }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem }
-dt { opacity: .75 } dd { margin: 0; overflow-wrap: anywhere }
-fieldset { border: 1px solid #8888; border-radius: .5rem; margin: 1rem 0; padding: .75rem 1rem }
-label { display: block; padding: .25rem 0 }
-.note { border-left: .25rem solid #c80; padding-left: .75rem }
-input[type=text] { font: inherit; width: 100%; box-sizing: border-box; padding: .5rem }
-button { font: inherit; padding: .5rem 1.25rem; margin: .5rem .5rem 0 0 }
+:root { color-scheme: light dark; --accent: light-dark(#2a4fb8, #9db8ff); --on-accent: light-dark(#fff, #0d1740);
+  --ink: light-dark(#17181c, #f0f1f4); --quiet: light-dark(#555963, #a9adb8); --line: light-dark(#d9dbe1, #34363d);
+  font: 16px/1.5 system-ui, sans-serif }
+body { margin: 0; display: grid; place-items: start center; padding: clamp(1rem, 8vh, 6rem) 1rem; color: var(--ink);
+  background: light-dark(#f4f5f7, #0e0f13) }
+main { box-sizing: border-box; max-width: 36rem; width: 100%; padding: clamp(1.25rem, 5vw, 2.25rem); border-radius: 1rem;
+  border: 1px solid var(--line); background: light-dark(#fff, #191a1e) }
+h1 { margin: 0 0 1rem; font-size: 1.5rem; line-height: 1.25; overflow-wrap: anywhere }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .5rem 1rem; margin: 1rem 0; padding: 1rem 0;
+  border: solid var(--line); border-width: 1px 0 }
+dt { color: var(--quiet) } dd { margin: 0; overflow-wrap: anywhere }
+fieldset { border: 0; margin: 1rem 0; padding: 0 } legend { padding: 0; font-weight: 600 }
+fieldset label { display: block; padding: .5rem 0 } input { accent-color: var(--accent) }
+.note { border-left: .25rem solid light-dark(#a35c00, #f0b429); padding-left: .75rem }
+input[type=text] { font: inherit; color: inherit; width: 100%; box-sizing: border-box; padding: .625rem; border-radius: .5rem;
+  border: 1px solid var(--quiet); background: transparent }
+.acts { display: flex; flex-wrap: wrap; gap: .75rem }
+button { font: inherit; font-weight: 600; flex: 1 1 10rem; min-height: 3rem; border-radius: .625rem; cursor: pointer;
+  border: 1px solid var(--quiet); background: transparent; color: inherit }
+button.first { border-color: var(--accent); background: var(--accent); color: var(--on-accent) }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px }
 `
 
 /** Returns the source of a content security policy that an address belongs to. */
@@ -71,7 +81,7 @@ ${problem === undefined ? "" : `<p class="note" role="alert">${escape(problem)}<
 <label for="code">A pairing code of this server</label>
 <input type="text" id="code" name="code" autocomplete="one-time-code" autocapitalize="characters" spellcheck="false" required autofocus>
 <p>This browser is then signed in. You are asked about the program next.</p>
-<button name="decision" value="sign-in">Sign in</button>
+<div class="acts"><button class="first" name="decision" value="sign-in">Sign in</button></div>
 </form></main>`
   })
 
@@ -119,8 +129,8 @@ ${
         : `<p>It also asks for ${escape(lacking.join(", "))}, which you do not hold and cannot hand on.</p>`
     }
 <input type="hidden" name="seal" value="${escape(options.seal)}">
-${held.length === 0 ? "" : `<button name="decision" value="allow">Allow</button>`}
-<button name="decision" value="deny">Deny</button>
+<div class="acts">${held.length === 0 ? "" : `<button class="first" name="decision" value="allow">Allow</button>`}
+<button name="decision" value="deny">Deny</button></div>
 </form></main>`
   })
 }
