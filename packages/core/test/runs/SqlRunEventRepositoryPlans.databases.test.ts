@@ -239,13 +239,14 @@ describe("the plans of SqlRunEventRepository", () => {
           // One owner has a third of them, most of which have ended, and most of those in one thread.
           yield* sql.unsafe(
             `INSERT INTO sallyport_runs (run_id, thread_id, owner_key, owner_subject, idempotency_key, request_digest, status,
-            epoch, lease_expires_at_millis, started_at_millis, completed_at_millis, last_seq, end_seq, event_count,
-            byte_count, metadata, open_questions)
+            epoch, lease_expires_at_millis, started_at_millis, completed_at_millis, end_seq, event_count, byte_count,
+            metadata, open_questions)
           SELECT 'r' || value, CASE WHEN value % 9 = 0 THEN 't' || value ELSE 'thread' END,
             CASE WHEN value % 3 = 0 THEN 'owner' ELSE 'owner ' || value END, 'owner', 'k' || value, '',
             CASE WHEN value % 999 = 0 THEN 'running' ELSE 'succeeded' END, 1,
             CASE WHEN value % 999 = 0 THEN 1 END, value, CASE WHEN value % 999 = 0 THEN NULL ELSE value END,
-            1, CASE WHEN value % 999 = 0 THEN NULL ELSE 1 END, 0, 0, '{}', 0
+            CASE WHEN value % 999 = 0 THEN NULL ELSE 1 END, CASE WHEN value % 999 = 0 THEN NULL ELSE 0 END,
+            CASE WHEN value % 999 = 0 THEN NULL ELSE 0 END, '{}', 0
           FROM (${numbers}) AS numbers`
           )
           yield* sql.unsafe("ANALYZE")
