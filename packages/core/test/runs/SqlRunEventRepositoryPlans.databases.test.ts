@@ -249,6 +249,10 @@ describe("the plans of SqlRunEventRepository", () => {
             CASE WHEN value % 999 = 0 THEN NULL ELSE 0 END, '{}', 0
           FROM (${numbers}) AS numbers`
           )
+          yield* sql.unsafe(
+            `INSERT INTO sallyport_run_events (run_id, seq, kind, data, at_millis, byte_total)
+          SELECT run_id, 1, 'data', '{}', 1, 2 FROM sallyport_runs`
+          )
           yield* sql.unsafe("ANALYZE")
           const texts = new Map<string, ReadonlyArray<unknown>>()
           yield* Effect.gen(function*() {
@@ -279,7 +283,7 @@ describe("the plans of SqlRunEventRepository", () => {
             } else {
               const plan = yield* sql.unsafe<{ readonly detail: string }>(`EXPLAIN QUERY PLAN ${text}`, parameters)
               // The newest of an owner is the first in the order of the index.
-              if (text.includes("LIMIT 1)")) continue
+              if (text.startsWith("SELECT value AS")) continue
               for (const { detail } of plan) {
                 assert.notMatch(
                   detail,
