@@ -88,7 +88,7 @@ export type DeviceType = typeof DeviceType.Type
 export const ClientLabel = Text.line()
 
 /**
- * Names an account as the relay does, in a line of up to 255 characters.
+ * Names an account as the relay does, in a line of up to 255 characters and 512 bytes.
  *
  * @category models
  * @since 0.1.0

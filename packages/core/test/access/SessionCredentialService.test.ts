@@ -163,7 +163,7 @@ describe("a session", () => {
       assert.deepStrictEqual(yield* sessions.list(), [])
       assert.deepStrictEqual(yield* feed, [])
       // The longest subject that is taken makes a token that is taken.
-      const { token } = yield* sessions.issue({ ...request, subject: `"${"😀".repeat(254)}` })
+      const { token } = yield* sessions.issue({ ...request, subject: `"${"é".repeat(254)}` })
       assert.isAtMost(Redacted.value(token).length, SessionToken.maxLength)
       assert.strictEqual(yield* problem(sessions.verify(token)), "let in")
     }).pipe(Effect.provide(services())))

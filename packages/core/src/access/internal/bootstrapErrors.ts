@@ -94,7 +94,7 @@ export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("
       case "reserved":
         return "A subject cannot be called operator, system or connect: the access feed tells these from people by their names"
       default:
-        return "A subject is a line of up to 255 characters: it cannot be empty, or hold control characters or invisible ones"
+        return "A subject is a line of up to 255 characters and 512 bytes: it cannot be empty, or hold control characters or invisible ones"
     }
   }
 }
