@@ -51,6 +51,7 @@ describe("the store", () => {
               subject: "owner",
               method: "browser-session-cookie",
               scopes: ["access:read"],
+              scopeRequest: null,
               proofKeyThumbprint: null,
               device: { label: null, kind: "browser", userAgent: null, address: null },
               letInBy: { actor: "operator", sessionId: null, linkId: null },
