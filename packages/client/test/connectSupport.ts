@@ -1,6 +1,7 @@
 /**
  * Starts a relay and an environment on separate sockets, which a test can stop, start again and cut off.
  */
+import * as IdleConnections from "@sallyport/node/IdleConnections"
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as EnvironmentConnector from "@sallyport/connect/EnvironmentConnector"
@@ -83,7 +84,13 @@ export interface World {
 }
 
 const server = (gracefulShutdownTimeout: Duration.Input = "1 second") =>
-  Layer.fresh(NodeHttpServer.layer(Http.createServer, { host: "127.0.0.1", port: 0, gracefulShutdownTimeout }))
+  Layer.fresh(
+    NodeHttpServer.layer(() => IdleConnections.endWith(Http.createServer()), {
+      host: "127.0.0.1",
+      port: 0,
+      gracefulShutdownTimeout
+    })
+  )
 
 const portOf = (context: Context.Context<HttpServer.HttpServer>): number => {
   const { address } = Context.get(context, HttpServer.HttpServer)
