@@ -9,8 +9,8 @@ import { decoders, largeBodies, largeChats, largeForms, largeHeaders, makeServer
 const most = 10
 
 /**
- * Returns the median of several times, after others that warm the code up. It is the time of the processor, which says the same
- * beside other work.
+ * Returns the median of several times, after others that warm the code up. It is the time of the processor, which says the
+ * same beside other work.
  */
 const measure = async (run: () => unknown): Promise<number> => {
   const times = []

@@ -1,10 +1,11 @@
 /**
  * Writes docs/requirements.md: each promise of docs/requirements.json with the tests that cite its id in their titles; and
- * docs/oauth.md: each rule of docs/oauth.json with the tests of agents whose titles name its row at their end, as `(Z1, T2-T4)`.
+ * docs/oauth.md: each rule of docs/oauth.json with the tests of agents whose titles name its row at their end, as `(Z1,
+ * T2-T4)`.
  *
- * `--check` fails when a page is stale, a rule of OAuth has no test, or a promise of the design has no test, `--complete` also when a lesson has
- * none. A title that cites an unknown id fails always, and so does a suite that no test calls, because it proves
- * nothing.
+ * `--check` fails when a page is stale, a rule of OAuth has no test, or a promise of the design has no test, `--complete`
+ * also when a lesson has none. A title that cites an unknown id fails always, and so does a suite that no test calls,
+ * because it proves nothing.
  */
 import { glob, readFile, writeFile } from "node:fs/promises"
 import { basename, join } from "node:path"

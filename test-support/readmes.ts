@@ -5,9 +5,10 @@
  * listens on a port that the system chooses, and files are below that directory.
  */
 import { NodeServices } from "@effect/platform-node"
-import { afterAll, assert, describe, it } from "@effect/vitest"
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { Effect, Fiber, type PlatformError, Schedule, type Scope, Stream } from "effect"
 import { ChildProcess, type ChildProcessSpawner } from "effect/process"
+import { randomUUID } from "node:crypto"
 import * as NFS from "node:fs"
 import * as OS from "node:os"
 import * as NPath from "node:path"
@@ -27,17 +28,19 @@ export interface Program {
   readonly directory: string
 }
 
+/** Returns a program, which is placed before the tests that surround the call. */
 const place = (readme: string, directory: string, language: string, printed: string): Program => {
-  const project = NPath.join(root, NPath.dirname(readme))
-  NFS.mkdirSync(directory)
-  NFS.writeFileSync(NPath.join(directory, "package.json"), JSON.stringify({ type: "module" }))
-  NFS.symlinkSync(NPath.join(root, "node_modules"), NPath.join(directory, "node_modules"))
-  NFS.symlinkSync(NPath.join(project, "src"), NPath.join(directory, "src"))
   const file = NPath.join(directory, "program.ts")
   const code = printed
     .replaceAll(/\bport: \d+/g, "port: 0")
     .replaceAll(/\bfilename: "/g, `filename: "${directory}/`)
-  NFS.writeFileSync(file, code)
+  beforeAll(() => {
+    NFS.mkdirSync(directory, { recursive: true, mode: 0o700 })
+    NFS.writeFileSync(NPath.join(directory, "package.json"), JSON.stringify({ type: "module" }))
+    NFS.symlinkSync(NPath.join(root, "node_modules"), NPath.join(directory, "node_modules"))
+    NFS.symlinkSync(NPath.join(root, NPath.dirname(readme), "src"), NPath.join(directory, "src"))
+    NFS.writeFileSync(file, code)
+  })
   return {
     command: language === "ts"
       ? `exec "${process.execPath}" --conditions=sallyport-source program.ts`
@@ -53,7 +56,7 @@ const place = (readme: string, directory: string, language: string, printed: str
  * are gone after the tests that surround the call.
  */
 export const programsOf = (readme: string): ReadonlyArray<Program> => {
-  const directory = NFS.mkdtempSync(NPath.join(OS.tmpdir(), "sallyport-readme-"))
+  const directory = NPath.join(OS.tmpdir(), `sallyport-readme-${randomUUID()}`)
   afterAll(() => NFS.rmSync(directory, { recursive: true, force: true }))
   const blocks = codeBlocks(NFS.readFileSync(NPath.join(root, readme), "utf8"))
   const command = blocks.find(({ code, language }) =>

@@ -1,6 +1,6 @@
 /**
- * Runs the peer for streams: `@durable-streams/server`, in memory or on files below the directory that is the argument. To each
- * command it answers what it uses.
+ * Runs the peer for streams: `@durable-streams/server`, in memory or on files below the directory that is the argument. To
+ * each command it answers what it uses.
  */
 import { DurableStreamTestServer } from "@durable-streams/server"
 import { createInterface } from "node:readline"

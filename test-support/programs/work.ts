@@ -1,6 +1,6 @@
 /**
- * Counts the work of the decoders that meet the network, for inputs of the largest size that is let in and of half of it, and
- * writes it to standard output as JSON.
+ * Counts the work of the decoders that meet the network, for inputs of the largest size that is let in and of half of it,
+ * and writes it to standard output as JSON.
  *
  * Work is the blocks of JavaScript that run, which depends on neither the machine nor its load. The decoders are loaded when
  * these are counted already. What the engine does by itself, as for a regular expression, is not counted.

@@ -1,5 +1,6 @@
 /**
- * Serves the routes on which the reference backend answers the relay that it is linked to, and tells its owner of that relay.
+ * Serves the routes on which the reference backend answers the relay that it is linked to, and tells its owner of that
+ * relay.
  */
 import { ConnectEnvironmentApi, ConnectLinkApi } from "@sallyport/contract/ConnectProtocol"
 import * as EnvironmentHandlers from "@sallyport/connect/EnvironmentHandlers"

@@ -133,14 +133,14 @@ export class Access extends Context.Service<Access, {
   /** Gives a session's device a name, and returns the session. */
   readonly renameSession: (id: SessionId, label: string) => Effect.Effect<SessionView, ClientError>
   /**
-   * Asks for more scopes for this session, such as those that an answer named which was `Forbidden`. The owner has 10 minutes to
-   * grant them, or some of them; the token stays. Returns the session: `scopeRequest` is null if nothing lacks. `refresh`
-   * shows what came of it: the scopes, or a `scopeRequest` that is null without them.
+   * Asks for more scopes for this session, such as those that an answer named which was `Forbidden`. The owner has 10
+   * minutes to grant them, or some of them; the token stays. Returns the session: `scopeRequest` is null if nothing lacks.
+   * `refresh` shows what came of it: the scopes, or a `scopeRequest` that is null without them.
    */
   readonly requestScopes: (scopes: ReadonlyArray<AccessScope>) => Effect.Effect<SessionView, ClientError>
   /**
-   * Answers a session that asks for more scopes: grants those that it asks for, or fewer; none turn it away. `requestedAt` is
-   * that of the request that the person saw. If the session has asked for something else since, it is a `Conflict`.
+   * Answers a session that asks for more scopes: grants those that it asks for, or fewer; none turn it away. `requestedAt`
+   * is that of the request that the person saw. If the session has asked for something else since, it is a `Conflict`.
    */
   readonly answerScopes: (id: SessionId, answer: {
     readonly requestedAt: DateTime.Utc

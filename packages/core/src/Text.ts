@@ -37,8 +37,8 @@ export const hasAtMostBytes = (text: string, max: number): boolean =>
   3 * text.length <= max || encoder.encode(text).length <= max
 
 /**
- * Tells whether text is a key: 1 to `max` characters without control characters, line breaks and halves of characters. One of
- * up to 255 characters, as rows are found by, has at most 512 bytes as UTF-8.
+ * Tells whether text is a key: 1 to `max` characters without control characters, line breaks and halves of characters. One
+ * of up to 255 characters, as rows are found by, has at most 512 bytes as UTF-8.
  *
  * @category guards
  * @since 0.1.0

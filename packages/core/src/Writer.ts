@@ -1,8 +1,8 @@
 /**
- * Where the pages of a stream go that is pushed to its reader, and how a server writes them to a connection.
+ * Takes the pages of a stream that is pushed to its reader, and says how a server writes them to a connection.
  *
- * A stream is pulled by the fiber that sends it, which wakes for each page. Of a page that thousands wait for, that is most of
- * the cost. A writer is called by the one who has the page, and the reader's fiber sleeps while there is room.
+ * A stream is pulled by the fiber that sends it, which wakes for each page. Of a page that thousands wait for, that is most
+ * of the cost. A writer is called by the one who has the page, and the reader's fiber sleeps while there is room.
  */
 import type * as Arr from "effect/Array"
 import * as Context from "effect/Context"
@@ -55,9 +55,10 @@ export type MakeResponseWriter = (
 /**
  * Says how the body of an answer is written to its connection without a stream; by default not at all.
  *
- * It is asked before `first` is given to the server by the stream of the body. It answers the writer for everything after it,
- * once the server has written `first` to the connection as it is, and none before, or if it came out changed: a body that a
- * middleware compresses or rewrites goes on as a stream. `NodeWriter.layer` of `@sallyport/node` is for Node's server.
+ * It is asked before `first` is given to the server by the stream of the body. It answers the writer for everything after
+ * it, once the server has written `first` to the connection as it is, and none before, or if it came out changed: a body
+ * that a middleware compresses or rewrites goes on as a stream. `NodeWriter.layer` of `@sallyport/node` is for Node's
+ * server.
  *
  * @category services
  * @since 0.1.0

@@ -117,8 +117,8 @@ export class DurableStreams extends Context.Service<DurableStreams, {
    */
   readonly readNext: (options: ReadNextOptions) => Effect.Effect<StreamPage, DurableStreamsError>
   /**
-   * Pushes all pages after another one, until the stream has ended. No page is empty, but for one that ends the stream. While
-   * there is room, what was read for one reader is written to all that wait for it. Fails as `read` does.
+   * Pushes all pages after another one, until the stream has ended. No page is empty, but for one that ends the stream.
+   * While there is room, what was read for one reader is written to all that wait for it. Fails as `read` does.
    */
   readonly push: (options: ReadNextOptions) => Writer.Push<StreamPage, DurableStreamsError>
   /**

@@ -3,8 +3,8 @@
  *
  * A reader of a live stream waits most of the time, and there may be thousands that wait for the same event. So this is a
  * single place to hand chunks over, and no tree of merged streams: what is ready is given at once, and one page more is
- * taken from the events at most while the connection is busy. If the server can be written to directly, even that place is left
- * out: what has the events writes them to the connection.
+ * taken from the events at most while the connection is busy. If the server can be written to directly, even that place is
+ * left out: what has the events writes them to the connection.
  */
 import * as Writer from "@sallyport/core/Writer"
 import type * as Arr from "effect/Array"

@@ -9,9 +9,9 @@
  * then counts alone. Nothing else in such a header is believed: a page elsewhere can write them, and they say nothing of
  * where the request comes from.
  *
- * What a call has begun ends with its session: streams do, and so does the socket. When the server stops, streams and the calls
- * of sockets end at once, and others when it waits for them no longer. Each is told by `Unavailable`, which says that it can
- * be made again.
+ * What a call has begun ends with its session: streams do, and so does the socket. When the server stops, streams and the
+ * calls of sockets end at once, and others when it waits for them no longer. Each is told by `Unavailable`, which says that
+ * it can be made again.
  */
 import { RequiredScopes } from "@sallyport/contract/Authentication"
 import { layerRpcAuthentication, type RpcAuthentication } from "@sallyport/contract/RpcAuthentication"

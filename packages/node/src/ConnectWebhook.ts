@@ -124,9 +124,9 @@ const bodyOf = (client: ConnectClient): string =>
  *
  * **Details**
  *
- * Any answer of 2xx is a success, after which a request is told of no more. After any other, or none, it is tried again as long as
- * the client waits; `Retry-After` is respected, and 410 ends it until the next start. Redirects are not followed, and nothing of an
- * answer is read. Four calls are on their way at once, and 256 clients wait to be told of at most.
+ * Any answer of 2xx is a success, after which a request is told of no more. After any other, or none, it is tried again as
+ * long as the client waits; `Retry-After` is respected, and 410 ends it until the next start. Redirects are not followed,
+ * and nothing of an answer is read. Four calls are on their way at once, and 256 clients wait to be told of at most.
  *
  * **Gotchas**
  *

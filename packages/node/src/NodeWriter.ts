@@ -37,8 +37,8 @@ const writerTo = (
 })
 
 /**
- * Makes the handlers of runs, of the access feed and of streams write to the connections of Node's server. Thousands of readers
- * that wait for the same event then cost about half. Put it around the layer that serves.
+ * Makes the handlers of runs, of the access feed and of streams write to the connections of Node's server. Thousands of
+ * readers that wait for the same event then cost about half. Put it around the layer that serves.
  *
  * **Gotchas**
  *

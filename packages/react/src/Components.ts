@@ -1,6 +1,6 @@
 /**
- * The parts of an owner's page, and the pages that pair a browser and let a device in. They need a `SallyportProvider` above them, and the
- * stylesheet `@sallyport/react/sallyport.css`, whose custom properties a host sets to its own colours.
+ * The parts of an owner's page, and the pages that pair a browser and let a device in. They need a `SallyportProvider`
+ * above them, and the stylesheet `@sallyport/react/sallyport.css`, whose custom properties a host sets to its own colours.
  */
 export { AuditTrail } from "./internal/AuditTrail.tsx"
 export { ConnectClients } from "./internal/ConnectClients.tsx"

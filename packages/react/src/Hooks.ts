@@ -217,8 +217,8 @@ const connections = {
 }
 
 /**
- * Returns the devices and the clients of the relay that ask to come in, the approval mode, live, and the decisions about them. A mode that the server did
- * not say is none, never a guess.
+ * Returns the devices and the clients of the relay that ask to come in, the approval mode, live, and the decisions about
+ * them. A mode that the server did not say is none, never a guess.
  *
  * @category hooks
  * @since 0.1.0

@@ -144,8 +144,8 @@ export const maxOpenCodes = 32
  */
 export interface AuthorizationCodeRepository {
   /**
-   * Stores a code if the session that issues it is live and has fewer than {@link maxOpenCodes} open ones, in one step,
-   * and unless it has let in `maxLetIn` (`countLetIn` of `Lineage`), its open codes included. That is unbounded if absent. The
+   * Stores a code if the session that issues it is live and has fewer than {@link maxOpenCodes} open ones, in one step, and
+   * unless it has let in `maxLetIn` (`countLetIn` of `Lineage`), its open codes included. That is unbounded if absent. The
    * digest is that of a fresh random value; one that exists already is an error and changes nothing.
    */
   readonly insert: (

@@ -90,8 +90,8 @@ export class CodeRefused extends Schema.TaggedError<CodeRefused>()("CodeRefused"
 }
 
 /**
- * Reports a session that may not consent: it has ended, was granted to a client itself, may not let others in, has as many codes
- * open as it may, or has let in as many sessions.
+ * Reports a session that may not consent: it has ended, was granted to a client itself, may not let others in, has as many
+ * codes open as it may, or has let in as many sessions.
  *
  * @category errors
  * @since 0.1.0
@@ -423,8 +423,8 @@ export const layer: Layer.Layer<
 > = layerWith({})
 
 /**
- * Provides the service with the options of the configuration, in variables that begin with `SALLYPORT_AUTHORIZATION_`. The API
- * is the one resource: others stand in code, beside the routes that they name.
+ * Provides the service with the options of the configuration, in variables that begin with `SALLYPORT_AUTHORIZATION_`. The
+ * API is the one resource: others stand in code, beside the routes that they name.
  *
  * @category layers
  * @since 0.1.0

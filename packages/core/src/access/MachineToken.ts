@@ -62,8 +62,8 @@ export const make = (token: Redacted.Redacted): Redacted.Redacted => {
 export const hasForm = (token: Redacted.Redacted): boolean => Redacted.value(token).startsWith(prefix)
 
 /**
- * Returns the session token within a machine's token, and none if the checksum is wrong. It was not looked at whether any key
- * has signed it.
+ * Returns the session token within a machine's token, and none if the checksum is wrong. It was not looked at whether any
+ * key has signed it.
  *
  * @category converting
  * @since 0.1.0

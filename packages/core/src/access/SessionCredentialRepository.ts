@@ -242,8 +242,8 @@ export interface NextTokens {
 }
 
 /**
- * Returns the row of a session that asks for more scopes: with a request for those that it lacks, in place of the one before.
- * The row stays as it is if the session has them all, or has asked for the same and still waits.
+ * Returns the row of a session that asks for more scopes: with a request for those that it lacks, in place of the one
+ * before. The row stays as it is if the session has them all, or has asked for the same and still waits.
  *
  * @category verdicts
  * @since 0.1.0

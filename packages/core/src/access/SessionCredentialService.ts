@@ -186,8 +186,8 @@ export interface IssueOptions {
   /** The age past which no use keeps the session; never more than the setting `absoluteLifetime`. */
   readonly absoluteLifetime?: Duration.Input | undefined
   /**
-   * Whether the token gets the form of `MachineToken`, which programs that look for leaked secrets recognise. A cookie, and a
-   * token that is refreshed, keep the plain form.
+   * Whether the token gets the form of `MachineToken`, which programs that look for leaked secrets recognise. A cookie, and
+   * a token that is refreshed, keep the plain form.
    */
   readonly machine?: boolean | undefined
   /**
@@ -1221,8 +1221,8 @@ export const layer: Layer.Layer<SessionCredentialService, SecretStore.SecretStor
  * Deletes sessions that have ended, expired tickets, and signing keys that no session needs any more, again and again, in
  * batches. Several processes may do this at once.
  *
- * `retention` is how long a session is kept after its end, by default 1 day, in which its device is told who ended it; `interval` defaults to 10 minutes, `batchSize`
- * to 500 sessions. A failure is logged, and tried again.
+ * `retention` is how long a session is kept after its end, by default 1 day, in which its device is told who ended it;
+ * `interval` defaults to 10 minutes, `batchSize` to 500 sessions. A failure is logged, and tried again.
  *
  * @category layers
  * @since 0.1.0

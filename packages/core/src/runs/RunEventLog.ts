@@ -246,8 +246,8 @@ export class RunEventLog extends Context.Service<RunEventLog, {
     options: EventsOptions
   ) => Effect.Effect<Stream.Stream<RunEventEncoded, RunEventLogError>, RunEventLogError>
   /**
-   * Does what `eventsEncoded` does, for a writer. A reader that keeps up costs no fiber a wake-up: who commits an event writes
-   * it to the readers that have room, some at a time; the others read what they missed when they have room again.
+   * Does what `eventsEncoded` does, for a writer. A reader that keeps up costs no fiber a wake-up: who commits an event
+   * writes it to the readers that have room, some at a time; the others read what they missed when they have room again.
    */
   readonly eventsPushed: (
     options: EventsOptions
@@ -258,9 +258,9 @@ export class RunEventLog extends Context.Service<RunEventLog, {
    *
    * Runs come in the order of their start, each with `Begun`, and those that go on at the same time take turns; in a thread
    * a run comes after those that started before it, if they ended before it began. No event is left out or repeated,
-   * wherever a reader stops and goes on. At most 400 runs are followed at a time, further ones, from their beginning,
-   * when one of these has ended. A run whose events were deleted before the reader came to it is left out; one that the cursor stands in fails
-   * with `CursorExpired`.
+   * wherever a reader stops and goes on. At most 400 runs are followed at a time, further ones, from their beginning, when
+   * one of these has ended. A run whose events were deleted before the reader came to it is left out; one that the cursor
+   * stands in fails with `CursorExpired`.
    *
    * Fails with `ThreadNotFound`, `InvalidCursor`, `CursorBeyondEnd`, `CursorExpired` and `InvalidInput`.
    */

@@ -22,8 +22,8 @@ export interface Followers {
   /** Adds a reader for as long as the scope is open. */
   readonly follow: (id: number, seen: number) => Effect.Effect<Follower, never, Scope.Scope>
   /**
-   * Waits until the reader is signalled, and forgets the signal. `handle` is called for each; it tells whether it has done what
-   * there was to do, and if so the reader goes on to wait.
+   * Waits until the reader is signalled, and forgets the signal. `handle` is called for each; it tells whether it has done
+   * what there was to do, and if so the reader goes on to wait.
    */
   readonly wait: (follower: Follower, handle?: () => boolean) => Effect.Effect<void>
   /** Waits for one signal, as a reader that is there for no longer than that; not at all if it is behind already. */

@@ -22,8 +22,8 @@ const idOf = (message: unknown): ReadonlyArray<unknown> =>
     : []
 
 /**
- * Returns the answer to a request without a live session, or to one that the server stops in the middle of. What has no calls
- * in a JSON form, such as an upgrade, is answered as on any other route.
+ * Returns the answer to a request without a live session, or to one that the server stops in the middle of. What has no
+ * calls in a JSON form, such as an upgrade, is answered as on any other route.
  */
 export const respond = (
   error: Unauthorized | Forbidden | TooManyRequests | Unavailable,

@@ -32,8 +32,9 @@ type Question = { readonly _tag: "Set" | "Remove"; readonly credential: Credenti
 const partName = (part: string) => part.replaceAll(/([a-z])([A-Z])/g, "$1 $2").toLowerCase()
 
 /**
- * Lists the credentials that the server uses to act elsewhere, each with its status and never with its value. A session that
- * may change credentials sets, replaces, checks and removes them. It renders nothing if the server has none to list, or this session may not see them.
+ * Lists the credentials that the server uses to act elsewhere, each with its status and never with its value. A session
+ * that may change credentials sets, replaces, checks and removes them. It renders nothing if the server has none to list,
+ * or this session may not see them.
  *
  * @category components
  * @since 0.1.0

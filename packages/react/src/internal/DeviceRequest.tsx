@@ -8,7 +8,8 @@ import { type ReactNode, type SyntheticEvent, useEffect, useRef, useState } from
 import { useActions, useConnectClients } from "../Hooks.ts"
 import type { Services } from "../Store.ts"
 import { CodeField, groups } from "./CodeField.tsx"
-import { Ago, Button, Fault, Gate, type IconName, Left, Note, useNow, useScopes, useSettled } from "./parts.tsx"
+import { Ago, Button, Fault, Gate, type IconName, Left, Note, useNow, useSettled } from "./parts.tsx"
+import { ScopeChoice, useScopeChoice } from "./ScopeChoice.tsx"
 import { SignedIn } from "./SignedIn.tsx"
 import * as Words from "./words.ts"
 
@@ -86,9 +87,9 @@ const refused = (
 }
 
 /**
- * Lets a device in that shows a code (RFC 8628), for a session with the scope `connect:manage`: looks the code up, shows what
- * the device asks for, and grants that or less. A code in the address (`?user_code=`) stands in the field, and is looked up
- * and approved by the person alone.
+ * Lets a device in that shows a code (RFC 8628), for a session with the scope `connect:manage`: looks the code up, shows
+ * what the device asks for, and grants that or less. A code in the address (`?user_code=`) stands in the field, and is
+ * looked up and approved by the person alone.
  *
  * @category components
  * @since 0.1.0
@@ -311,10 +312,9 @@ const Review = ({ busy, client, fault, now, onDecide }: {
   ) => void
 }) => {
   const settled = useSettled()
-  const held = useScopes()
   const { account, deviceType, label, pendingUntil, requestedAt, requestedScopes = [], verificationCode } = client
-  const [left, setLeft] = useState<ReadonlyArray<string>>([])
-  const granted = requestedScopes.filter((scope) => held.includes(scope) && !left.includes(scope))
+  const choice = useScopeChoice(requestedScopes)
+  const { granted } = choice
   const buttons = { busy, wait: !settled }
   return (
     <Gate
@@ -348,27 +348,7 @@ const Review = ({ busy, client, fault, now, onDecide }: {
           )}
         </dd>
       </dl>
-      <fieldset className="sp-checks">
-        <legend className="sp-label">What it may do</legend>
-        {requestedScopes.map((scope) => {
-          const isHeld = held.includes(scope)
-          return (
-            <label key={scope} className="sp-check">
-              <input
-                type="checkbox"
-                checked={granted.includes(scope)}
-                disabled={!isHeld}
-                onChange={({ target }) =>
-                  setLeft((left) => target.checked ? left.filter((other) => other !== scope) : [...left, scope])}
-              />
-              <span>
-                {Words.title(scope)}
-                {!isHeld && <small>It asks for this. You may not do it yourself, so you cannot give it.</small>}
-              </span>
-            </label>
-          )
-        })}
-      </fieldset>
+      <ScopeChoice choice={choice} legend="What it may do" />
       <Fault fault={fault} />
       <div className="sp-acts" data-two>
         <Button {...buttons} off={granted.length === 0} onClick={() => onDecide("approve", granted)}>Let it in</Button>

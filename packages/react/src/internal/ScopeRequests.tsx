@@ -3,9 +3,9 @@ import { AccessScope } from "@sallyport/core/access/AccessScope"
 import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { useState } from "react"
 import { useActions, useConnections, useSnapshot } from "../Hooks.ts"
 import { Ago, Button, Fault, Left, Section, useNow, useScopes, useSettled } from "./parts.tsx"
+import { ScopeChoice, useScopeChoice } from "./ScopeChoice.tsx"
 import * as Words from "./words.ts"
 
 const isScope = Schema.is(AccessScope)
@@ -25,8 +25,8 @@ export const useAsking = (): ReadonlyArray<Asking> => {
 }
 
 /**
- * Shows the devices that ask for more scopes, each with what it may do and what it asks for, and grants that or less; nothing
- * if none asks.
+ * Shows the devices that ask for more scopes, each with what it may do and what it asks for, and grants that or less;
+ * nothing if none asks.
  *
  * @category components
  * @since 0.1.0
@@ -72,11 +72,10 @@ const Card = ({ busy, device, onAnswer }: {
 }) => {
   const settled = useSettled()
   const now = useNow()
-  const held = useScopes()
-  const [left, setLeft] = useState<ReadonlyArray<string>>([])
   const { expiresAt, requestedAt, scopes } = device.scopeRequest
+  const choice = useScopeChoice(scopes)
+  const { granted } = choice
   const name = Words.deviceName(device.device)
-  const granted = scopes.filter((scope) => held.includes(scope) && !left.includes(scope))
   const buttons = { busy, wait: !settled }
   return (
     <li className="sp-ask">
@@ -94,27 +93,7 @@ const Card = ({ busy, device, onAnswer }: {
           </span>
         </p>
       </div>
-      <fieldset className="sp-checks sp-wide">
-        <legend className="sp-label">It asks to do this as well</legend>
-        {scopes.map((scope) => {
-          const isHeld = held.includes(scope)
-          return (
-            <label key={scope} className="sp-check">
-              <input
-                type="checkbox"
-                checked={granted.includes(scope)}
-                disabled={!isHeld}
-                onChange={({ target }) =>
-                  setLeft((left) => target.checked ? left.filter((other) => other !== scope) : [...left, scope])}
-              />
-              <span>
-                {Words.title(scope)}
-                {!isHeld && <small>You may not do it yourself, so you cannot give it.</small>}
-              </span>
-            </label>
-          )
-        })}
-      </fieldset>
+      <ScopeChoice choice={choice} legend="It asks to do this as well" wide />
       <div className="sp-row">
         <Button
           {...buttons}

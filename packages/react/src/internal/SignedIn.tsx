@@ -15,8 +15,8 @@ export type SignedInState = Extract<typeof SessionState.Type, { readonly authent
 
 /**
  * Renders what is below for a browser that is signed in. Any other is told so, and led to the page that pairs it; and so is
- * one that is signed out or revoked while the page is open, whose page drops what it showed. A device that was revoked is told
- * by whom, when and from where.
+ * one that is signed out or revoked while the page is open, whose page drops what it showed. A device that was revoked is
+ * told by whom, when and from where.
  *
  * @category components
  * @since 0.1.0

@@ -50,8 +50,8 @@ export interface Options {
   /** How many links of one session can be open at once. Default 32. */
   readonly maxOpenPerSession?: number | undefined
   /**
-   * How many live sessions one session can have let in, with the uses that its links have left. Default 1,000. A session that
-   * another has let in counts what descends from it too, and shares the number with that.
+   * How many live sessions one session can have let in, with the uses that its links have left. Default 1,000. A session
+   * that another has let in counts what descends from it too, and shares the number with that.
    */
   readonly maxLetInPerSession?: number | undefined
   /**

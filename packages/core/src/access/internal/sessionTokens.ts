@@ -44,8 +44,8 @@ export const make = Effect.fnUntraced(function*(ring: SigningKeys.KeyRing) {
 
   /**
    * Makes the tokens that a session begins with, the refresh token among them if the row says when its token ends. They are
-   * the same each time for the same row, key and seed, and no reader of the store can make them without the seed. A machine's
-   * has the form of `MachineToken`.
+   * the same each time for the same row, key and seed, and no reader of the store can make them without the seed. A
+   * machine's has the form of `MachineToken`.
    */
   const firstTokens = Effect.fnUntraced(
     function*(key: SigningKeys.SigningKey, row: SessionRow, secret: Redacted.Redacted, isMachine: boolean) {
