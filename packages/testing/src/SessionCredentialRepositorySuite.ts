@@ -426,7 +426,7 @@ export const suite = <E>(
     )
 
     test(
-      "SESS-18: an answer grants what was asked for and what its giver holds, by one live session to one live session, once",
+      "SESS-18 CONN-13 SESS-14: an answer grants what was asked for and what its giver may, by one live session to one live session, once",
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions
         const owner = { scopes: ["access:write", "runs:read", "runs:operate"] as const }
@@ -440,6 +440,13 @@ export const suite = <E>(
         )
         yield* sessions.insert(sessionRow("asker", { scopes: ["runs:read"] }), at(0))
         yield* sessions.insert(sessionRow("silent", { scopes: [] }), at(0))
+        yield* sessions.insert(sessionRow("bound", { ...owner, proofKeyThumbprint: "a key" }), at(0))
+        yield* sessions.insert(sessionRow("bound asker", { scopes: [], proofKeyThumbprint: "another key" }), at(0))
+        const widening = ["access:write", "access:manage", "connect:manage"] as const
+        yield* sessions.insert(sessionRow("all", { scopes: widening }), at(0))
+        yield* sessions.insert(sessionRow("widening", { scopes: [] }), at(0))
+        yield* sessions.askScopes({ id: sid("widening"), scopes: widening, lifetimeMillis: 100 }, at(1))
+        yield* sessions.askScopes({ id: sid("bound asker"), scopes: ["runs:read"], lifetimeMillis: 100 }, at(1))
         yield* endSessions(bySession("ended"), at(0))
         const ask = (afterMillis: number) =>
           sessions.askScopes(
@@ -475,7 +482,9 @@ export const suite = <E>(
           [answer(undefined, ["access:manage"]), "Changed"],
           [answer("lesser", ["runs:operate"]), "NotHeld"],
           [answer("owner", ["runs:operate", "credentials:read"]), "NotHeld"],
-          [answer("asker", ["runs:operate"]), "NotHeld"]
+          [answer("asker", ["runs:operate"]), "NotHeld"],
+          [answer("bound", ["runs:operate"]), "NotHeld"],
+          ...widening.map((scope) => [answer("all", [scope], { id: "widening" }), "NotHeld"] as const)
         ] as const
         for (const [refusal, tag] of refusals) assert.strictEqual((yield* refusal)._tag, tag)
         assert.deepStrictEqual(yield* found("asker"), row)
@@ -503,6 +512,10 @@ export const suite = <E>(
           _tag: "Answered",
           row: { ...raised, scopes: ["runs:read", "runs:operate", "credentials:read"] }
         })
+        const toBound = yield* answer("bound", ["runs:read"], { id: "bound asker" })
+        assert.strictEqual(toBound._tag, "Answered")
+        const widened = yield* answer(undefined, ["access:write"], { id: "widening" })
+        assert.strictEqual(widened._tag, "Answered")
         // What else a session does keeps its scopes.
         yield* sessions.renew({ id: sid("asker"), dueBeforeMillis: start, lifetimeMillis: 20_000 }, at(10))
         assert.deepStrictEqual((yield* found("asker"))?.scopes, ["runs:read", "runs:operate", "credentials:read"])

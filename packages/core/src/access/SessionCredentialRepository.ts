@@ -10,7 +10,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { ChangeContext } from "./AccessEvent.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
-import { AccessScope, missing } from "./AccessScope.ts"
+import { AccessScope, missing, widening } from "./AccessScope.ts"
 import { Device, Revocation, Session, SessionClient, SessionId, SessionMethod } from "./Session.ts"
 
 /**
@@ -281,12 +281,22 @@ export type ScopeOutcome =
   /** The session does not wait for an answer to this request, or did not ask for these scopes. */
   | { readonly _tag: "Changed" }
   | { readonly _tag: "ApproverEnded" }
-  /** The approver lacks some of the scopes. */
+  /** The approver may not grant some of the scopes. */
   | { readonly _tag: "NotHeld"; readonly scopes: ReadonlyArray<AccessScope> }
 
 /**
+ * Tells whether a session may grant a scope to another one. It has to have it. What widens or approves access is for the
+ * operator to grant: it would stay when the session that granted it is put out. What is bound to a key does not pass to a
+ * session that proves none.
+ */
+const mayGrant = (approver: SessionRow, row: SessionRow, scope: AccessScope): boolean =>
+  approver.scopes.includes(scope) && !widening.includes(scope) &&
+  (approver.proofKeyThumbprint === null || row.proofKeyThumbprint !== null)
+
+/**
  * Judges the answer to a session that asks for more scopes, by the rows of that session and of the one that answers. A
- * session answers its own subject's, or with `access:manage` everyone's, and grants what it holds itself.
+ * session answers its own subject's, or with `access:manage` everyone's, and grants what it holds itself, but for
+ * `AccessScope.widening`; one that is bound to a key grants nothing to one that is not.
  *
  * @category verdicts
  * @since 0.1.0
@@ -313,7 +323,7 @@ export const scopeVerdict = (row: SessionRow | undefined, approver: SessionRow |
   ) {
     return { _tag: "Changed" }
   }
-  const lacking = approver === "operator" ? [] : missing(approver.scopes, scopes)
+  const lacking = approver === "operator" ? [] : scopes.filter((scope) => !mayGrant(approver, row, scope))
   return lacking.length > 0 ? { _tag: "NotHeld", scopes: lacking } : {
     _tag: "Answered",
     row: {

@@ -379,8 +379,9 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
    * Answers a session that asks for more scopes, in one step: it holds `scopes` from then on, everywhere and with the token
    * that it has, and asks for nothing more. No scopes turn it away. `requestedAt` is that of the request that was looked at;
    * fails with {@link ScopeRequestChanged} if the session does not ask for these scopes by it. A session answers its own
-   * subject's, or with `access:manage` everyone's ({@link SessionNotFound}), and grants no scope that it lacks
-   * ({@link ScopeNotHeld}); one that has ended meanwhile changes nothing ({@link SessionRefused}).
+   * subject's, or with `access:manage` everyone's ({@link SessionNotFound}), and grants no scope that it lacks, none of
+   * `AccessScope.widening`, and none of a session that is bound to a key to one that is not ({@link ScopeNotHeld}); one that
+   * has ended meanwhile changes nothing ({@link SessionRefused}).
    */
   readonly answerScopes: (answer: {
     readonly id: SessionId

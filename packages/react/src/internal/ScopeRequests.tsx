@@ -1,5 +1,5 @@
 import type { Device } from "@sallyport/client/AccessFeed"
-import { AccessScope } from "@sallyport/core/access/AccessScope"
+import { AccessScope, widening } from "@sallyport/core/access/AccessScope"
 import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -73,7 +73,7 @@ const Card = ({ busy, device, onAnswer }: {
   const settled = useSettled()
   const now = useNow()
   const { expiresAt, requestedAt, scopes } = device.scopeRequest
-  const choice = useScopeChoice(scopes)
+  const choice = useScopeChoice(scopes, widening)
   const { granted } = choice
   const name = Words.deviceName(device.device)
   const buttons = { busy, wait: !settled }

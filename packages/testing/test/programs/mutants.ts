@@ -339,7 +339,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   })),
   sessions(
     "lets a session answer for another that has ended",
-    "SESS-18: an answer grants what was asked for",
+    "SESS-18 CONN-13 SESS-14: an answer grants what was asked for",
     (real) => ({
       answerScopes: (options, change) => real.answerScopes({ ...options, by: undefined }, change)
     })

@@ -129,9 +129,10 @@ export class ScopeNotHeld extends Schema.TaggedError<ScopeNotHeld>()("ScopeNotHe
   scopes: Schema.Array(AccessScope)
 }) {
   override get message() {
-    return `Your session does not have ${
+    return `Your session cannot grant ${
       this.scopes.join(", ")
-    }, so it cannot grant this; leave it out, or ask the owner`
+    }: it lacks this, or only the operator grants it, or it is ` +
+      "bound to a key and the other session is not; leave it out, or let the operator grant it"
   }
 }
 
