@@ -26,28 +26,32 @@ export interface Program {
   /** The lines that it must print: those in its comments after `// =>`. None where it does not say. */
   readonly prints: ReadonlyArray<string>
   readonly directory: string
+  /** Writes its files, if they are not there. */
+  readonly place: () => void
 }
 
-/** Returns a program, which is placed before the tests that surround the call. */
-const place = (readme: string, directory: string, language: string, printed: string): Program => {
+const programOf = (readme: string, directory: string, language: string, printed: string): Program => {
   const file = NPath.join(directory, "program.ts")
   const code = printed
     .replaceAll(/\bport: \d+/g, "port: 0")
     .replaceAll(/\bfilename: "/g, `filename: "${directory}/`)
-  beforeAll(() => {
+  const place = () => {
+    if (NFS.existsSync(file)) return
     NFS.mkdirSync(directory, { recursive: true, mode: 0o700 })
     NFS.writeFileSync(NPath.join(directory, "package.json"), JSON.stringify({ type: "module" }))
     NFS.symlinkSync(NPath.join(root, "node_modules"), NPath.join(directory, "node_modules"))
     NFS.symlinkSync(NPath.join(root, NPath.dirname(readme), "src"), NPath.join(directory, "src"))
     NFS.writeFileSync(file, code)
-  })
+  }
+  beforeAll(place)
   return {
     command: language === "ts"
       ? `exec "${process.execPath}" --conditions=sallyport-source program.ts`
       : `cd "${root}" && ${code.replace(/^npm ci && /, "").trim()}`,
     file,
     prints: Array.from(code.matchAll(/^ *\/\/ => (.*)$/gm), ([, line = ""]) => line),
-    directory
+    directory,
+    place
   }
 }
 
@@ -64,7 +68,7 @@ export const programsOf = (readme: string): ReadonlyArray<Program> => {
   )
   return blocks
     .filter((block) => block === command || block.language === "ts")
-    .map(({ code, language }, index) => place(readme, NPath.join(directory, String(index)), language, code))
+    .map(({ code, language }, index) => programOf(readme, NPath.join(directory, String(index)), language, code))
 }
 
 export interface Running {

@@ -7,5 +7,8 @@ describe(`C-82: the program of ${readme}`, async () => {
   const programs = programsOf(readme)
   it("is one", () => assert.lengthOf(programs, 1))
   // It declares tests, as a test file of its own does.
-  for (const { file } of programs) await import(file)
+  for (const { file, place } of programs) {
+    place()
+    await import(file)
+  }
 })
