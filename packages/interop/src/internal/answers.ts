@@ -2,6 +2,7 @@
  * What the answers to the libraries' clients have in common: their statuses, their form as Server-Sent Events, and when an
  * open one has to end.
  */
+import { boundedRequest } from "@sallyport/core/BoundedHttp"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import { Stopping } from "@sallyport/core/Stopping"
@@ -31,7 +32,7 @@ const statuses: Readonly<Record<string, number>> = {
  * bytes as the contract's own endpoint takes for the input of a run, unless the host provides another bound.
  */
 export const body = Effect.gen(function*() {
-  const request = yield* HttpServerRequest.HttpServerRequest
+  const request = boundedRequest(yield* HttpServerRequest.HttpServerRequest)
   const maxBodySize = (yield* HttpIncomingMessage.MaxBodySize) ?? ByteSize.kibibytes(256)
   return yield* Effect.provideService(request.json, HttpIncomingMessage.MaxBodySize, maxBodySize).pipe(
     Effect.mapError(({ reason }) =>
