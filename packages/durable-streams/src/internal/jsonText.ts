@@ -52,6 +52,13 @@ const isDigit = (byte: number | undefined): boolean => byte !== undefined && byt
 const isHex = (byte: number | undefined): boolean =>
   isDigit(byte) || (byte !== undefined && (byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x66)
 
+/** Returns the index after at least one digit at an index, or -1. */
+const afterDigits = (body: Uint8Array, start: number): number => {
+  let index = start
+  while (isDigit(body[index])) index++
+  return index > start ? index : -1
+}
+
 /** What may follow a backslash, but for `u`. */
 const escapes = new Set(Array.from(String.raw`"\/bfnrt`, (char) => char.charCodeAt(0)))
 const words = ["true", "false", "null"].map((word) => Array.from(word, (char) => char.charCodeAt(0)))
@@ -71,24 +78,15 @@ const afterScalar = (body: Uint8Array, start: number): number => {
     }
     return index + 1
   }
-  const word = words.find(([first]) => first === body[index])
+  const word = body[index] === 0x2d || isDigit(body[index]) ? undefined : words.find(([first]) => first === body[index])
   if (word !== undefined) return word.every((byte, at) => body[index + at] === byte) ? index + word.length : -1
-  const digits = () => {
-    const first = index
-    while (isDigit(body[index])) index++
-    return index > first
-  }
   if (body[index] === 0x2d) index++
-  if (body[index] === 0x30) index++
-  else if (!digits()) return -1
-  if (body[index] === 0x2e) {
-    index++
-    if (!digits()) return -1
-  }
-  if (body[index] === 0x65 || body[index] === 0x45) {
+  index = body[index] === 0x30 ? index + 1 : afterDigits(body, index)
+  if (index > 0 && body[index] === 0x2e) index = afterDigits(body, index + 1)
+  if (index > 0 && (body[index] === 0x65 || body[index] === 0x45)) {
     index++
     if (body[index] === 0x2b || body[index] === 0x2d) index++
-    if (!digits()) return -1
+    index = afterDigits(body, index)
   }
   return index
 }
