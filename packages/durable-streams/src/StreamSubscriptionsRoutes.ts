@@ -57,7 +57,7 @@ const jsonOf = <A>(schema: Schema.Codec<A, unknown>, expected: string) => {
   return Effect.gen(function*() {
     const request = yield* HttpServerRequest.HttpServerRequest
     const text = decoder.decode(yield* Request.bodyOf(request, maxBodySize))
-    if (!isBoundedJson(text)) return yield* invalid(expected)
+    if (!isBoundedJson(text)) return yield* Effect.fail(invalid(expected))
     return yield* Effect.mapError(decode(text), () => invalid(expected))
   })
 }
