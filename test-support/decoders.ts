@@ -225,41 +225,72 @@ const contents: Readonly<Record<string, (length: number) => string>> = {
   marks: (length) => JSON.stringify("\u0301".repeat(length / 2)),
   lists: (length) => `[${"[],".repeat(length / 3)}[]]`,
   objects: (length) => `[${`{"a":{}},`.repeat(length / 9)}1]`,
-  keys: (length) => `{${Array.from({ length: length / 10 }, (_, index) => `"k${index}":0`).join(",")}}`
+  strings: (length) => `[${`"a",`.repeat(length / 4)}"a"]`,
+  keys: (length) => `{${Array.from({ length: length / 10 }, (_, index) => `"k${index}":0`).join(",")}}`,
+  // An engine keeps more of an object for each name that it has not met.
+  members: (length) => `[${Array.from({ length: length / 13 }, (_, index) => `{"m${index}":0}`).join(",")}]`
 }
 
-/** Lists bodies that the schemas of other libraries take: the whole of them is looked at, part by part. */
-const libraryBodies: ReadonlyArray<readonly [path: string, of: (count: number) => unknown, perPart: number]> = [
-  ["/agui", (count) => ({
-    threadId: crypto.randomUUID(),
-    runId: crypto.randomUUID(),
-    state: {},
-    messages: Array.from({ length: count }, () => ({ id: "", role: "user", content: "" })),
-    tools: [],
-    context: [],
-    forwardedProps: {}
-  }), 38],
-  ["/chat", (count) => ({
-    id: crypto.randomUUID(),
-    messages: Array.from({ length: count }, () => ({ id: "a", role: "user", parts: [{ type: "text", text: "" }] })),
-    trigger: "submit-message"
-  }), 63]
+const agent = (fields: object) => ({
+  threadId: crypto.randomUUID(),
+  runId: crypto.randomUUID(),
+  state: {},
+  messages: [],
+  tools: [],
+  context: [],
+  forwardedProps: {},
+  ...fields
+})
+const chat = (messages: ReadonlyArray<unknown>) => ({ id: crypto.randomUUID(), messages, trigger: "submit-message" })
+const said = (parts: ReadonlyArray<unknown>) => chat([{ id: "a", role: "user", parts }])
+
+/** Lists what the schemas of other libraries look at part by part: parts as they should be, and others. */
+const libraryBodies: ReadonlyArray<
+  readonly [path: string, name: string, part: unknown, of: (parts: ReadonlyArray<unknown>) => object]
+> = [
+  ["/agui", "good messages", { id: "", role: "user", content: "" }, (messages) => agent({ messages })],
+  ["/agui", "bad messages", 0, (messages) => agent({ messages })],
+  ["/agui", "good tools", { name: "", description: "" }, (tools) => agent({ tools })],
+  ["/agui", "good context", { description: "", value: "" }, (context) => agent({ context })],
+  ["/agui", "bad resumptions", {}, (resume) => agent({ resume })],
+  ["/agui", "bad calls", {}, (toolCalls) => agent({ messages: [{ id: "", role: "assistant", toolCalls }] })],
+  ["/agui", "bad contents", {}, (content) => agent({ messages: [{ id: "", role: "user", content }] })],
+  [
+    "/agui",
+    "good contents",
+    { type: "text", text: "" },
+    (content) => agent({ messages: [{ id: "", role: "user", content }] })
+  ],
+  ["/chat", "good messages", { id: "a", role: "user", parts: [{ type: "text", text: "" }] }, chat],
+  ["/chat", "bad messages", {}, chat],
+  ["/chat", "good texts", { type: "text", text: "" }, said],
+  ["/chat", "good data", { type: "data-a", data: 0 }, said],
+  ["/chat", "steps", { type: "step-start" }, said],
+  ["/chat", "calls", { type: "tool-a", toolCallId: "", state: "input-streaming", input: 0 }, said],
+  ["/chat", "bad parts", {}, said],
+  ["/chat", "bad numbers", 0, said],
+  ["/chat", "unknown parts", { type: "x" }, said]
 ]
 
-/** Makes requests of many parts, each as it should be, to the routes of other libraries. */
+/** Makes requests of many parts to the routes of other libraries, of about `part` of the largest size, from 0 to 1. */
 export const largeChats = (part: number): ReadonlyArray<LargeRequest> =>
-  libraryBodies.map(([path, of, perPart]) => {
-    const body = JSON.stringify(of(Math.floor((part * 262_144 - 1_024) / perPart)))
-    return {
-      name: `POST ${path} of many good messages`,
-      path,
-      init: {
-        method: "POST",
-        body,
-        headers: { "content-type": "application/json", "content-length": String(body.length) }
+  libraryBodies.flatMap(([path, name, each, of]) =>
+    // As many as fit, and as many as are let in.
+    [Infinity, 1_000].map((most) => {
+      const perPart = JSON.stringify(each).length + 1
+      const count = Math.min(Math.floor((part * 262_144 - 1_024) / perPart), part * most)
+      const body = encoder.encode(JSON.stringify(of(Array.from({ length: count }, () => each))))
+      return {
+        name: `POST ${path} of ${count} ${name}`,
+        path,
+        init: {
+          method: "POST",
+          body,
+          headers: { "content-type": "application/json", "content-length": String(body.length) }
+        }
       }
-    }
-  })
+    })
+  )
 
 /** Makes requests to every endpoint whose bodies, or addresses, have about `part` of the largest size, from 0 to 1. */
 export const largeBodies = (part: number): ReadonlyArray<LargeRequest> =>
@@ -276,16 +307,15 @@ export const largeBodies = (part: number): ReadonlyArray<LargeRequest> =>
     }
     return [65_536, 262_144].flatMap((largest) =>
       Object.entries(contents).map(([kind, content]) => {
-        const body = `{${
-          fields.map((name) => `"${name}":${content((part * largest - 1_024) / fields.length)}`).join(",")
-        }}`
+        const text = fields.map((name) => `"${name}":${content((part * largest - 1_024) / fields.length)}`).join(",")
+        const body = encoder.encode(`{${text}}`)
         return {
           name: `${method} ${path} of ${largest / 1024} KiB of ${kind}`,
           path: target,
           init: {
             method,
             body,
-            headers: { "content-type": "application/json", "content-length": String(encoder.encode(body).length) }
+            headers: { "content-type": "application/json", "content-length": String(body.length) }
           }
         }
       })

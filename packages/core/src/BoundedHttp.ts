@@ -1,13 +1,18 @@
 /**
- * Reads only so much of an answer, whatever server it comes from.
+ * Reads only so much of an answer or a request, whoever it comes from.
  *
  * @since 0.1.0
  */
+import * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
 import * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
+import * as HttpServerError from "effect/http/HttpServerError"
+import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Stream from "effect/Stream"
+import * as Input from "./Input.ts"
 
 /**
  * Limits an answer, in bytes, unless it is said otherwise: 64 KiB.
@@ -77,3 +82,28 @@ export const bounded = (client: HttpClient.HttpClient): HttpClient.HttpClient =>
       )
     )
   )
+
+/**
+ * Returns a request whose `text` and `json` fail as those of a body that is too large do, if the body has more lists, objects
+ * or names than JSON of a stranger may have: {@link Input.maxJson}. A host that lets in larger bodies, by
+ * `HttpIncomingMessage.MaxBodySize`, lets in as many times more of them.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const boundedRequest = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest => {
+  const text = Effect.gen(function*() {
+    const text = yield* request.text
+    const maxBodySize = yield* HttpIncomingMessage.MaxBodySize
+    if (Input.isBoundedJson(text, maxBodySize && ByteSize.toNumberUnsafe(maxBodySize))) return text
+    return yield* new HttpServerError.HttpServerError({
+      reason: new HttpServerError.RequestParseError({
+        request,
+        reason: "BodyTooLarge",
+        description: "the JSON has more lists, objects or different names than this server takes"
+      })
+    })
+  })
+  // Its `json` parses its `text`.
+  return Object.create(request, { text: { value: text } })
+}

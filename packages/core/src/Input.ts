@@ -53,6 +53,50 @@ export const count: Rule = {
   expected: "a whole number from 1"
 }
 
+/**
+ * Bounds how many lists and objects, and how many different names of members, are in each 256 KiB of JSON that a stranger may
+ * send. What an engine makes of more, such as an object with 26,000 names, takes it longer than all else that is done for a
+ * request.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxJson = { parts: 16_384, names: 2_048, bytes: 262_144 } as const
+
+/**
+ * Tells whether a text has no more lists, objects and names than JSON of a stranger may have, if `maxBytes` is the largest
+ * size that it may have. It reads the text once, up to the first that is too many, and tells nothing else: the text need not
+ * be JSON.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isBoundedJson = (text: string, maxBytes: number = maxJson.bytes): boolean => {
+  const times = Math.max(1, maxBytes / maxJson.bytes)
+  // A shorter text cannot have as many.
+  if (text.length < 4 * maxJson.names * times) return true
+  const names = new Set<string>()
+  let parts = 0
+  for (let index = 0; index < text.length; index++) {
+    const char = text.charCodeAt(index)
+    if (char === 0x22) {
+      const start = index + 1
+      for (index = start; index < text.length && text.charCodeAt(index) !== 0x22; index++) {
+        if (text.charCodeAt(index) === 0x5c) index++
+      }
+      let next = index + 1
+      while (next < text.length && text.charCodeAt(next) <= 0x20) next++
+      if (text.charCodeAt(next) === 0x3a) {
+        names.add(text.slice(start, index))
+        if (names.size > maxJson.names * times) return false
+      }
+    } else if (char === 0x5b || char === 0x7b) {
+      if (++parts > maxJson.parts * times) return false
+    }
+  }
+  return true
+}
+
 const maxDepth = 1_000
 
 /** Tells whether a value is JSON whose numbers are finite, and which is not nested without end. */

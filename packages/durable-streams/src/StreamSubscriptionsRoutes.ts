@@ -6,6 +6,7 @@
  */
 import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
+import { isBoundedJson } from "@sallyport/core/Input"
 import type { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import * as Authentication from "@sallyport/http/Authentication"
 import * as ByteSize from "effect/ByteSize"
@@ -55,8 +56,9 @@ const jsonOf = <A>(schema: Schema.Codec<A, unknown>, expected: string) => {
   const decoder = new TextDecoder()
   return Effect.gen(function*() {
     const request = yield* HttpServerRequest.HttpServerRequest
-    const bytes = yield* Request.bodyOf(request, maxBodySize)
-    return yield* Effect.mapError(decode(decoder.decode(bytes)), () => invalid(expected))
+    const text = decoder.decode(yield* Request.bodyOf(request, maxBodySize))
+    if (!isBoundedJson(text)) return yield* Effect.fail(invalid(expected))
+    return yield* Effect.mapError(decode(text), () => invalid(expected))
   })
 }
 

@@ -30,6 +30,73 @@ describe("messages of JSON", () => {
     }
     assert.isUndefined(JsonText.messagesOf(new Uint8Array([0x22, 0xff, 0x22])))
     assert.strictEqual(JsonText.messagesOf(encoder.encode("[]"))?.count, 0)
+    assert.strictEqual(JsonText.messagesOf(encoder.encode(" [ \n ] "))?.count, 0)
+  })
+
+  it("BOOT-11: are read from what JSON.parse reads, and from nothing else", () => {
+    const parse = Option.liftThrowable((text: string): unknown => JSON.parse(text))
+    const parts = [
+      "[",
+      "]",
+      "{",
+      "}",
+      ",",
+      ":",
+      " ",
+      "\t",
+      "\u00a0",
+      "\ufeff",
+      "\"",
+      "\\",
+      "\\u00",
+      "\\u12g4",
+      "\\x",
+      "\n",
+      "\0"
+    ]
+      .concat([
+        "0",
+        "-",
+        "+",
+        ".",
+        "e",
+        "E",
+        "1",
+        "01",
+        "-0",
+        "1.",
+        ".5",
+        "1e",
+        "1e+",
+        "1E-2",
+        "0x1",
+        "NaN",
+        "tru",
+        "true"
+      ])
+      .concat(["null", "\"a\"", "\"a\":1", "\"\\ud800\"", "{}", "[]", "é", "😀", "\u2028"])
+    // A text as it should be, of which one place is another: each place of the grammar comes up.
+    const changed = fc.tuple(fc.json(), fc.nat(), fc.nat(2), fc.constantFrom("", ...parts)).map(
+      ([text, at, taken, part]) => {
+        const place = at % (text.length + 1)
+        return text.slice(0, place) + part + text.slice(place + taken)
+      }
+    )
+    const any = fc.oneof(changed, fc.array(fc.constantFrom(...parts), { maxLength: 8 }).map((texts) => texts.join("")))
+    fc.assert(
+      fc.property(any, (text) => {
+        // Half of a surrogate pair is none in UTF-8.
+        const body = encoder.encode(text)
+        const value = parse(decoder.decode(body))
+        const messages = JsonText.messagesOf(body)
+        assert.strictEqual(messages !== undefined, Option.isSome(value))
+        if (messages === undefined || Option.isNone(value)) return
+        assert.strictEqual(messages.count, Array.isArray(value.value) ? value.value.length : 1)
+        const list: unknown = JSON.parse(`[${decoder.decode(messages.list)}]`)
+        assert.deepStrictEqual(list, Array.isArray(value.value) ? value.value : [value.value])
+      }),
+      { numRuns: 5_000 }
+    )
   })
 })
 

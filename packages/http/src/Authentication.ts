@@ -28,6 +28,7 @@ import {
   TicketRefused,
   type Use
 } from "@sallyport/core/access/SessionCredentialService"
+import { boundedRequest } from "@sallyport/core/BoundedHttp"
 import * as Arr from "effect/Array"
 import * as ByteSize from "effect/ByteSize"
 import * as Clock from "effect/Clock"
@@ -657,6 +658,7 @@ const guardRequest = <E, R, E2, E3, E4>(
     }
     return yield* httpEffect.pipe(
       Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
+      Effect.provideService(HttpServerRequest.HttpServerRequest, boundedRequest(request)),
       Effect.catch((error): Effect.Effect<never, E | E2 | E4> => {
         if (!HttpApiError.HttpApiSchemaError.is(error)) return Effect.fail(error)
         return isOfRequest(error)
@@ -668,9 +670,12 @@ const guardRequest = <E, R, E2, E3, E4>(
         if (!HttpServerError.isHttpServerError(defect) || defect.reason._tag !== "RequestParseError") {
           return options.onDefect(defect)
         }
-        return defect.reason.reason === "BodyTooLarge"
-          ? tooLarge
-          : options.onInvalid({ message: "The body of the request could not be read" })
+        if (defect.reason.reason === "BodyTooLarge") {
+          return defect.reason.description === undefined
+            ? tooLarge
+            : Wire.bodyTooLarge({ message: `A request may have less: ${defect.reason.description}` })
+        }
+        return options.onInvalid({ message: "The body of the request could not be read" })
       })
     )
   }).pipe(Edge.whenStopped(options.whenStopped))

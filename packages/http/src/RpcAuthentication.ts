@@ -9,6 +9,9 @@
  * then counts alone. Nothing else in such a header is believed: a page elsewhere can write them, and they say nothing of
  * where the request comes from.
  *
+ * A request, and a frame of a socket, has 256 KiB at most and no more JSON than any other body of a request. A host lets in
+ * larger requests by `HttpIncomingMessage.MaxBodySize`.
+ *
  * What a call has begun ends with its session: streams do, and so does the socket. When the server stops, streams and the
  * calls of sockets end at once, and others when it waits for them no longer. Each is told by `Unavailable`, which says that
  * it can be made again.
@@ -16,18 +19,22 @@
 import { RequiredScopes } from "@sallyport/contract/Authentication"
 import { layerRpcAuthentication, type RpcAuthentication } from "@sallyport/contract/RpcAuthentication"
 import type { Forbidden, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
+import { boundedRequest } from "@sallyport/core/BoundedHttp"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import type { Session } from "@sallyport/core/access/Session"
 import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as Headers from "effect/http/Headers"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
@@ -37,10 +44,11 @@ import * as RpcSchema from "effect/rpc/RpcSchema"
 import * as RpcSerialization from "effect/rpc/RpcSerialization"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import { isUpgrade, requireSession } from "./Authentication.ts"
+import { defaultMaxBodySize, isUpgrade, requireSession } from "./Authentication.ts"
 import * as Edge from "./Edge.ts"
 import * as EventStream from "./EventStream.ts"
 import * as ClosableUpgrade from "./internal/closableUpgrade.ts"
+import * as RpcMessages from "./internal/rpcMessages.ts"
 import * as RpcRefusal from "./internal/rpcRefusal.ts"
 import * as Wire from "./internal/wire.ts"
 
@@ -116,18 +124,34 @@ export const guard = HttpRouter.middleware(
             transports.set(key, { session, authorization: request.headers.authorization, calls })
             yield* Scope.addFinalizer(scope, Effect.sync(() => transports.delete(key)))
             const named = request.modify({ headers: Headers.set(request.headers, transportHeader, key) })
+            const maxBodySize = (yield* HttpIncomingMessage.MaxBodySize) ?? defaultMaxBodySize
             const serve = (request: HttpServerRequest.HttpServerRequest) =>
-              Effect.provideService(httpEffect, HttpServerRequest.HttpServerRequest, request)
+              httpEffect.pipe(
+                Effect.provideService(HttpServerRequest.HttpServerRequest, request),
+                Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize)
+              )
             if (calls === undefined) {
               const stopped = Effect.flatMap(
                 Effect.flip(Wire.ending({ message: "The server has stopped; call again" })),
                 (error) => RpcRefusal.respond(error, serialization)
               )
-              return yield* serve(named).pipe(
+              return yield* serve(boundedRequest(named)).pipe(
+                Effect.catchDefect((defect) =>
+                  HttpServerError.isHttpServerError(defect) && defect.reason._tag === "RequestParseError" &&
+                    defect.reason.reason === "BodyTooLarge"
+                    ? Effect.map(
+                      Effect.flip(Wire.bodyTooLarge({ message: "Send fewer calls, or less with them, at once" })),
+                      Wire.toResponse
+                    )
+                    : Effect.die(defect)
+                ),
                 Edge.whenStopped(Effect.provideService(stopped, HttpServerRequest.HttpServerRequest, named))
               )
             }
-            const { close, request: upgrade } = yield* ClosableUpgrade.make(named)
+            const { close, request: upgrade } = yield* ClosableUpgrade.make(
+              named,
+              (socket, close) => RpcMessages.limit(socket, serialization, close(1009))
+            )
             // No call of the socket is let in from then on, and the socket ends when those that it has are told.
             const told = Effect.suspend(() => calls.size === 0 ? Effect.void : Effect.fail("open")).pipe(
               Effect.retry(Schedule.spaced("5 millis")),
@@ -138,7 +162,17 @@ export const guard = HttpRouter.middleware(
               transports.delete(key)
               return Effect.andThen(told, close(EventStream.closeCodeOf(end)))
             })
-            return yield* Effect.raceFirst(serve(upgrade), Effect.as(ended, HttpServerResponse.empty()))
+            // The defect of a call is told to its client. What ends all of them is a message that the RPC server cannot read.
+            const served = Effect.catchCauseIf(
+              serve(upgrade),
+              (cause) => Cause.hasDies(cause) && !ClosableUpgrade.isClientClose(cause),
+              (cause) =>
+                Effect.logDebug("Closed a socket at a message that is none of RPC", cause).pipe(
+                  Effect.andThen(close(1007)),
+                  Effect.as(HttpServerResponse.empty())
+                )
+            )
+            return yield* Effect.raceFirst(served, Effect.as(ended, HttpServerResponse.empty()))
           })
         })
       )

@@ -1,4 +1,5 @@
 import * as NodeSocket from "@effect/platform-node/NodeSocket"
+import * as NodeWS from "@effect/platform-node/NodeWS"
 import { assert, describe, it } from "@effect/vitest"
 import { Forbidden, Unauthorized } from "@sallyport/contract/WireError"
 import { requires } from "@sallyport/contract/RpcAuthentication"
@@ -22,6 +23,7 @@ import * as RpcServer from "effect/rpc/RpcServer"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as fc from "fast-check"
 import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import { eventually } from "../../../test-support/programs.ts"
 import { assertError, bearer, type Server, start } from "./support.ts"
@@ -399,6 +401,139 @@ describe("RPCs", () => {
       yield* Effect.orDie(server.sessions.revoke(session.id, "operator"))
       assert.deepInclude(yield* Fiber.join(call), { _tag: "Unauthorized" })
     }))
+
+  /** Posts text to the route of calls. */
+  const post = (server: Server, headers: Record<string, string>, body: string) =>
+    Effect.promise(async () => {
+      const response = await fetch(`http://127.0.0.1:${server.port}/rpc`, {
+        method: "POST",
+        headers: { ...headers, "content-type": "application/json" },
+        body
+      })
+      return { status: response.status, text: await response.text() }
+    })
+
+  /** Sends frames on a socket, and returns the code with which it is closed; 0 if it answers a call that comes after them. */
+  const sendFrames = (server: Server, session: Session, frames: ReadonlyArray<string | Uint8Array>) =>
+    Effect.gen(function*() {
+      const ticket = yield* Effect.orDie(server.sessions.issueTicket(session))
+      return yield* Effect.callback<number>((resume) => {
+        const socket = new NodeWS.WebSocket(`ws://127.0.0.1:${server.port}/rpc?ticket=${Redacted.value(ticket)}`)
+        socket.on("open", () => {
+          for (const frame of frames) socket.send(frame)
+          socket.send(`\n{"_tag":"Request","id":"1","tag":"Whoami","payload":null,"headers":[]}\n`)
+        })
+        socket.on("message", (data) => {
+          if (!String(data).includes(`"requestId":"1"`)) return
+          resume(Effect.succeed(0))
+          socket.close()
+        })
+        socket.on("error", () => undefined)
+        socket.on("close", (code) => resume(Effect.succeed(code)))
+        return Effect.sync(() => socket.terminate())
+      })
+    })
+
+  const names = Array.from({ length: 2_049 }, (_, index) => `{"k${index}":0}`).join(",")
+
+  it.live("HTTP-09 BOOT-11: a request of too much, or of more JSON than another may have, calls nothing", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ routes: rpcs("http") })
+      const { token } = yield* ada(server)
+      for (const body of ["x".repeat(262_145), `[${"[],".repeat(16_384)}1]`, `[${names}]`]) {
+        const { status, text } = yield* post(server, bearer(Redacted.value(token)), body)
+        assert.deepStrictEqual([status, JSON.parse(text).code], [413, "body_too_large"], body.slice(0, 20))
+      }
+      // A request that no session lets in is read to find its calls.
+      for (const body of [`[${names}]`, "[".repeat(20_000) + "]".repeat(20_000), "x".repeat(262_145)]) {
+        assert.strictEqual((yield* post(server, {}, body)).status, 401, body.slice(0, 20))
+      }
+      assert.deepStrictEqual(server.logged.filter((line) => /"level":"(?:ERROR|FATAL)"/.test(line)), [])
+    }))
+
+  it.live("HTTP-09 BOOT-11: a socket is closed at a frame of too much, whole or in parts", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ routes: rpcs("websocket") })
+      const { session } = yield* ada(server)
+      assert.strictEqual(yield* sendFrames(server, session, ["{}\n".repeat(200), `{"a":`, "1}"]), 0)
+      const refused = [
+        ["x".repeat(262_145)],
+        ["x".repeat(200_000), "x".repeat(200_000)],
+        [`[${names}]\n`],
+        [new TextEncoder().encode(`[${names}]\n`)],
+        [`[${names.slice(0, 10_000)}`, `${names.slice(10_000)}]\n`],
+        ["{}\n".repeat(300)]
+      ]
+      for (const frames of refused) {
+        assert.strictEqual(yield* sendFrames(server, session, frames), 1009, String(frames[0]).slice(0, 20))
+      }
+      assert.deepStrictEqual(server.logged.filter((line) => /"level":"(?:ERROR|FATAL)"/.test(line)), [])
+    }))
+
+  const field = fc.constantFrom("_tag", "id", "tag", "payload", "headers", "traceId", "requestId", "__proto__")
+  const value = fc.oneof(
+    fc.constantFrom(
+      "Request",
+      "Ack",
+      "Interrupt",
+      "Eof",
+      "Ping",
+      "Whoami",
+      "Write",
+      "Ticks",
+      "toString",
+      "1",
+      "",
+      "\ud800"
+    ),
+    fc.constantFrom(null, 0, -1, 1e308, true, [], {}, [[]], [["a"]], [["__proto__", "a"]], { note: "\0" }),
+    fc.jsonValue({ maxDepth: 3 })
+  )
+  const message = fc.oneof(
+    { weight: 5, arbitrary: fc.dictionary(field, value, { maxKeys: 6 }).map((fields) => JSON.stringify(fields)) },
+    { weight: 1, arbitrary: fc.json() },
+    { weight: 1, arbitrary: fc.string({ unit: "binary" }) }
+  )
+  const messages = fc.array(message, { minLength: 1, maxLength: 4 }).map((all) => `${all.join("\n")}\n`)
+
+  it.live(
+    "BOOT-11 C-02: messages of any text are answered, and end no server, over HTTP and a socket",
+    () =>
+      Effect.gen(function*() {
+        const http = yield* start({ routes: rpcs("http") })
+        const sockets = yield* start({ routes: rpcs("websocket") })
+        const headers = bearer(Redacted.value((yield* ada(http)).token))
+        const { session } = yield* ada(sockets)
+        yield* Effect.promise(() =>
+          fc.assert(
+            fc.asyncProperty(messages, async (text) => {
+              // A call that waits, and a stream, have no end.
+              if (/Ticks|Wait/.test(text)) return
+              const { status } = await Effect.runPromise(post(http, headers, text))
+              if (status >= 500) throw new Error(`${status}`)
+              assert.isBelow((await Effect.runPromise(post(http, {}, text))).status, 500)
+            }),
+            { numRuns: 200, endOnFailure: true }
+          )
+        )
+        yield* Effect.promise(() =>
+          fc.assert(
+            fc.asyncProperty(messages, async (text) => {
+              await Effect.runPromise(sendFrames(sockets, session, [text]))
+            }),
+            { numRuns: 200, endOnFailure: true }
+          )
+        )
+        // Both still serve.
+        const client = yield* httpClient(http, headers)
+        assert.strictEqual(yield* outcome(client.Whoami()), "ada by bearer-access-token")
+        assert.strictEqual(yield* sendFrames(sockets, session, []), 0)
+        for (const { logged } of [http, sockets]) {
+          assert.deepStrictEqual(logged.filter((line) => /"level":"(?:ERROR|FATAL)"/.test(line)), [])
+        }
+      }),
+    120_000
+  )
 
   it.live("HTTP-06: under unsafe-no-auth are everybody's, and don't end", () =>
     Effect.gen(function*() {

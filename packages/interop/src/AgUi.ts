@@ -258,7 +258,7 @@ const unreadable = (code: string): AgUiError =>
   new AgUiError({
     code,
     message: code === "limit_exceeded"
-      ? "The body is larger than this server takes"
+      ? "The body is larger, or has more parts, than this server takes"
       : "The body must be the JSON of a RunAgentInput"
   })
 

@@ -1,8 +1,11 @@
 /**
- * Bounds what a WebSocket may hold: a client that does not read would have the server keep all that it is sent.
+ * Bounds what a WebSocket may hold: a client that does not read would have the server keep all that it is sent, and a
+ * message is kept until it is whole.
  */
 import * as NodeWS from "@effect/platform-node/NodeWS"
 
+/** How much a client may send at once: as much as with a request. */
+const maxMessageBytes = 256 * 1024
 /** How much may wait to be sent on one socket. */
 const maxWaitingBytes = 16 * 1024 * 1024
 
@@ -18,7 +21,8 @@ class BoundedWebSocket extends NodeWS.WebSocket {
 
 /**
  * Holds the options of a server's WebSockets, for `NodeHttpServer.layer`. A socket on which more than 16 MiB wait is cut, and
- * so is one whose client does not answer within five seconds that it is closed.
+ * so is one whose client does not answer within five seconds that it is closed. A message of a client of more than 256 KiB
+ * closes its socket.
  *
  * **Example** (Bounding the WebSockets of a server)
  *
@@ -36,4 +40,5 @@ class BoundedWebSocket extends NodeWS.WebSocket {
 export const serverOptions: {
   readonly WebSocket: typeof NodeWS.WebSocket
   readonly closeTimeout: number
-} = { WebSocket: BoundedWebSocket, closeTimeout: 5_000 }
+  readonly maxPayload: number
+} = { WebSocket: BoundedWebSocket, closeTimeout: 5_000, maxPayload: maxMessageBytes }

@@ -4,29 +4,36 @@
  */
 import * as Option from "effect/Option"
 
-/** Finds the borders of the values of a comma-separated list that is known to be valid. */
-const bordersOf = (list: Uint8Array): ReadonlyArray<number> => {
-  const commas: Array<number> = []
-  let depth = 0
-  let inString = false
-  for (let i = 0; i < list.length; i++) {
-    const byte = list[i]
-    if (inString) {
-      if (byte === 0x5c) i++
-      else if (byte === 0x22) inString = false
-    } else if (byte === 0x22) inString = true
-    else if (byte === 0x5b || byte === 0x7b) depth++
-    else if (byte === 0x5d || byte === 0x7d) depth--
-    else if (byte === 0x2c && depth === 0) commas.push(i)
-  }
-  return commas
+/** Returns the index of the byte after a string that begins at an index. */
+const afterString = (list: Uint8Array, start: number): number => {
+  let index = start + 1
+  while (index < list.length && list[index] !== 0x22) index += list[index] === 0x5c ? 2 : 1
+  return index + 1
 }
 
-/** Returns the values from the index `from` up to `until` of a comma-separated list. */
+/** Returns the values from the index `from` up to `until` of a comma-separated list that is known to be valid. */
 export const slice = (list: Uint8Array, from: number, until: number): Uint8Array => {
-  const commas = bordersOf(list)
-  const start = from === 0 ? 0 : (commas[from - 1] ?? list.length) + 1
-  return list.subarray(start, commas[until - 1] ?? list.length)
+  if (from >= until) return new Uint8Array()
+  let start = 0
+  let commas = 0
+  let depth = 0
+  let index = 0
+  while (index < list.length) {
+    const byte = list[index]
+    if (byte === 0x22) {
+      index = afterString(list, index)
+      continue
+    }
+    if (byte === 0x5b || byte === 0x7b) depth++
+    else if (byte === 0x5d || byte === 0x7d) depth--
+    else if (byte === 0x2c && depth === 0) {
+      commas++
+      if (commas === until) return list.subarray(start, index)
+      if (commas === from) start = index + 1
+    }
+    index++
+  }
+  return commas < from ? new Uint8Array() : list.subarray(start)
 }
 
 /** Describes the messages of one append. */
@@ -36,25 +43,114 @@ export interface Messages {
   readonly list: Uint8Array
 }
 
-const decoder = new TextDecoder("utf-8", { fatal: true })
-const parse = Option.liftThrowable((body: Uint8Array): unknown => JSON.parse(decoder.decode(body)))
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
+const isUtf8 = (body: Uint8Array) =>
+  Option.isSome(Option.liftThrowable((body: Uint8Array) => decoder.decode(body))(body))
 
 const isSpace = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
+const isDigit = (byte: number | undefined): boolean => byte !== undefined && byte >= 0x30 && byte <= 0x39
+const isHex = (byte: number | undefined): boolean =>
+  isDigit(byte) || (byte !== undefined && (byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x66)
+
+/** Returns the index after at least one digit at an index, or -1. */
+const afterDigits = (body: Uint8Array, start: number): number => {
+  let index = start
+  while (isDigit(body[index])) index++
+  return index > start ? index : -1
+}
+
+/** What may follow a backslash, but for `u`. */
+const escapes = new Set(Array.from(String.raw`"\/bfnrt`, (char) => char.charCodeAt(0)))
+const words = ["true", "false", "null"].map((word) => Array.from(word, (char) => char.charCodeAt(0)))
+
+/** Returns the index after a valid string, a number or a word at an index, or -1. */
+const afterScalar = (body: Uint8Array, start: number): number => {
+  let index = start
+  if (body[index] === 0x22) {
+    for (index++; body[index] !== 0x22; index++) {
+      const byte = body[index]
+      if (byte === undefined || byte < 0x20) return -1
+      if (byte !== 0x5c) continue
+      index++
+      if (body[index] === 0x75) {
+        for (let digit = 0; digit < 4; digit++) if (!isHex(body[++index])) return -1
+      } else if (!escapes.has(body[index] ?? 0)) return -1
+    }
+    return index + 1
+  }
+  const word = body[index] === 0x2d || isDigit(body[index]) ? undefined : words.find(([first]) => first === body[index])
+  if (word !== undefined) return word.every((byte, at) => body[index + at] === byte) ? index + word.length : -1
+  if (body[index] === 0x2d) index++
+  index = body[index] === 0x30 ? index + 1 : afterDigits(body, index)
+  if (index > 0 && body[index] === 0x2e) index = afterDigits(body, index + 1)
+  if (index > 0 && (body[index] === 0x65 || body[index] === 0x45)) {
+    index++
+    if (body[index] === 0x2b || body[index] === 0x2d) index++
+    index = afterDigits(body, index)
+  }
+  return index
+}
 
 /**
  * Reads the messages of a body: the elements of an array, or else the one value that it is. `undefined` if it is not
- * JSON.
+ * JSON. Makes no value of it, which would take several times as long, and longest for what no one would send.
  */
 export const messagesOf = (body: Uint8Array): Messages | undefined => {
-  const value = parse(body)
-  if (Option.isNone(value)) return undefined
-  let start = 0
-  let end = body.length
-  // A byte order mark is no part of the text, and is not decoded.
-  if (body[0] === 0xef) start = 3
-  while (isSpace(body[start])) start++
+  if (!isUtf8(body)) return undefined
+  let index = 0
+  const skip = () => {
+    while (isSpace(body[index])) index++
+  }
+  // A byte order mark is no part of the text.
+  if (body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf) index = 3
+  skip()
+  const start = index
+  const isList = body[start] === 0x5b
+  let commas = 0
+  /** The bytes that end what is open. */
+  const open: Array<number> = []
+  const readName = (): boolean => {
+    if (body[index] !== 0x22) return false
+    index = afterScalar(body, index)
+    if (index < 0) return false
+    skip()
+    if (body[index++] !== 0x3a) return false
+    skip()
+    return true
+  }
+  for (;;) {
+    const byte = body[index]
+    if (byte === 0x5b || byte === 0x7b) {
+      index++
+      skip()
+      // In ASCII the end of a list or an object stands two places after its beginning.
+      if (body[index] !== byte + 2) {
+        open.push(byte + 2)
+        if (byte === 0x7b && !readName()) return undefined
+        continue
+      }
+      index++
+    } else {
+      index = afterScalar(body, index)
+      if (index < 0) return undefined
+    }
+    // After a value: what ends with it, and then another value or the end of the text.
+    skip()
+    while (open.length > 0 && body[index] === open.at(-1)) {
+      open.pop()
+      index++
+      skip()
+    }
+    if (open.length === 0) break
+    if (body[index++] !== 0x2c) return undefined
+    if (open.length === 1) commas++
+    skip()
+    if (open.at(-1) === 0x7d && !readName()) return undefined
+  }
+  if (index < body.length) return undefined
+  let end = index
   while (isSpace(body[end - 1])) end--
-  if (!Array.isArray(value.value)) return { count: 1, list: body.subarray(start, end) }
-  const count = value.value.length
-  return { count, list: count === 0 ? new Uint8Array() : body.subarray(start + 1, end - 1) }
+  if (!isList) return { count: 1, list: body.subarray(start, end) }
+  const list = body.subarray(start + 1, end - 1)
+  return list.every(isSpace) ? { count: 0, list: new Uint8Array() } : { count: commas + 1, list }
 }

@@ -2,6 +2,7 @@
  * Answers a request of calls that is turned away: each call gets the error, as if its RPC had failed with it.
  */
 import type { Forbidden, TooManyRequests, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
+import { boundedRequest } from "@sallyport/core/BoundedHttp"
 import * as Effect from "effect/Effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -15,9 +16,7 @@ import * as Wire from "./wire.ts"
 const maxBytes = 64 * 1024
 
 const idOf = (message: unknown): ReadonlyArray<unknown> =>
-  Array.isArray(message)
-    ? message.flatMap(idOf)
-    : Predicate.hasProperty(message, "id") && Predicate.isTagged(message, "Request")
+  Predicate.hasProperty(message, "id") && Predicate.isTagged(message, "Request")
     ? [message.id]
     : []
 
@@ -34,9 +33,9 @@ export const respond = (
     const answer = Wire.toResponse(error)
     const length = Number(request.headers["content-length"] ?? Infinity)
     if (isUpgrade(request) || !serialization.contentType.includes("json") || !(length <= maxBytes)) return answer
-    const text = yield* Effect.option(request.text)
+    const text = yield* Effect.option(boundedRequest(request).text)
     const ids = Option.flatMap(text, Option.liftThrowable((text: string) => serialization.makeUnsafe().decode(text)))
-      .pipe(Option.match({ onNone: () => [], onSome: idOf }))
+      .pipe(Option.match({ onNone: () => [], onSome: (messages) => messages.flatMap(idOf) }))
     if (ids.length === 0) return answer
     const exits = ids.map((requestId) => ({
       _tag: "Exit",

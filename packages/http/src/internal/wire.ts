@@ -330,6 +330,7 @@ export const runView = (run: Run): RunView =>
 const statusByTag = {
   Unauthorized: 401,
   Forbidden: 403,
+  TooLarge: 413,
   TooManyRequests: 429,
   InternalError: 500,
   Unavailable: 503
@@ -338,6 +339,7 @@ const statusByTag = {
 type TurnedAway =
   | WireError.Unauthorized
   | WireError.Forbidden
+  | WireError.TooLarge
   | WireError.TooManyRequests
   | WireError.InternalError
   | WireError.Unavailable
@@ -347,6 +349,7 @@ export const toJson = Schema.encodeSync(
   Schema.Union([
     WireError.Unauthorized,
     WireError.Forbidden,
+    WireError.TooLarge,
     WireError.TooManyRequests,
     WireError.InternalError,
     WireError.Unavailable

@@ -2,8 +2,10 @@
  * What the answers to the libraries' clients have in common: their statuses, their form as Server-Sent Events, and when an
  * open one has to end.
  */
+import { boundedRequest } from "@sallyport/core/BoundedHttp"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
+import { maxJson } from "@sallyport/core/Input"
 import { Stopping } from "@sallyport/core/Stopping"
 import * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
@@ -11,6 +13,7 @@ import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 
@@ -26,18 +29,42 @@ const statuses: Readonly<Record<string, number>> = {
   idempotency_conflict: 422
 }
 
+/** Names the lists of a chat or an agent's input, and those of a message: a schema takes long for each of their entries. */
+const lists = ["messages", "tools", "context", "resume"]
+const messageLists = ["parts", "content", "toolCalls"]
+/** How many entries they may have together, in a body of the usual size. */
+const maxEntries = 1_024
+
+const countEntries = (value: unknown, names: ReadonlyArray<string>, most: number): number => {
+  let count = 0
+  for (const name of names) {
+    const list = Predicate.hasProperty(value, name) ? value[name] : undefined
+    if (!Array.isArray(list)) continue
+    count += list.length
+    if (names === messageLists) continue
+    for (const entry of list) {
+      if (count > most) return count
+      count += countEntries(entry, messageLists, most)
+    }
+  }
+  return count
+}
+
 /**
  * Reads the JSON of the current request's body, and fails with the code of what is wrong with it. A body may have as many
- * bytes as the contract's own endpoint takes for the input of a run, unless the host provides another bound.
+ * bytes as the contract's own endpoint takes for the input of a run, and 1,024 messages, parts of them, tools and the like,
+ * unless the host provides another bound: one of as many times the bytes is one of as many times the rest.
  */
 export const body = Effect.gen(function*() {
-  const request = yield* HttpServerRequest.HttpServerRequest
+  const request = boundedRequest(yield* HttpServerRequest.HttpServerRequest)
   const maxBodySize = (yield* HttpIncomingMessage.MaxBodySize) ?? ByteSize.kibibytes(256)
-  return yield* Effect.provideService(request.json, HttpIncomingMessage.MaxBodySize, maxBodySize).pipe(
+  const json = yield* Effect.provideService(request.json, HttpIncomingMessage.MaxBodySize, maxBodySize).pipe(
     Effect.mapError(({ reason }) =>
       reason._tag === "RequestParseError" && reason.reason === "BodyTooLarge" ? "limit_exceeded" : "invalid_input"
     )
   )
+  const most = maxEntries * Math.max(1, ByteSize.toNumberUnsafe(maxBodySize) / maxJson.bytes)
+  return countEntries(json, lists, most) > most ? yield* Effect.fail("limit_exceeded") : json
 })
 
 /** Answers with the status of an error, and its code and sentence as JSON. */

@@ -3,19 +3,24 @@
  */
 import * as Option from "effect/Option"
 
-/**
- * Writes a JSON value with the keys of objects sorted by UTF-16 code units and without white space (RFC 8785), so that
- * equal requests have equal digests. Members that JSON cannot hold are left out as `JSON.stringify` does.
- */
-export const canonical = (value: unknown): string => {
-  if (Array.isArray(value)) return `[${value.map((item) => canonical(item ?? null)).join(",")}]`
-  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null"
-  const members = Object.entries(value)
-    .filter(([, member]) => member !== undefined)
-    .sort(([a], [b]) => a < b ? -1 : 1)
-    .map(([key, member]) => `${JSON.stringify(key)}:${canonical(member)}`)
-  return `{${members.join(",")}}`
+/** Copies a JSON value with the members of its objects in the order of their names. */
+const sorted = (value: unknown): unknown => {
+  if (typeof value !== "object" || value === null) return value
+  if (Array.isArray(value)) return value.map(sorted)
+  const copy: Record<string, unknown> = {}
+  for (const [name, member] of Object.entries(value).sort(([a], [b]) => a < b ? -1 : 1)) {
+    if (name !== "__proto__") copy[name] = sorted(member)
+    else Object.defineProperty(copy, name, { value: sorted(member), enumerable: true })
+  }
+  return copy
 }
+
+/**
+ * Writes a JSON value without white space and with the members of objects in one order, so that equal requests have equal
+ * digests: names that are whole numbers first, as engines keep them, then the others by UTF-16 code units. Members that JSON
+ * cannot hold are left out as `JSON.stringify` does.
+ */
+export const canonical = (value: unknown): string => JSON.stringify(sorted(value)) ?? "null"
 
 const stringify = Option.liftThrowable((value: unknown): string => {
   const text: string | undefined = JSON.stringify(value)
