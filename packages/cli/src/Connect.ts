@@ -36,7 +36,7 @@ const parent = Command.make("connect").pipe(
 
 const view = (client: ConnectClient) => new ConnectClientView({ ...client })
 
-const short = ({ proofKeyThumbprint }: { readonly proofKeyThumbprint: string }) => proofKeyThumbprint.slice(0, 12)
+const short = ({ proofKeyThumbprint }: { readonly proofKeyThumbprint: string }) => Text.shortId(proofKeyThumbprint)
 
 /** Describes a client in a line, which its own texts cannot reorder. */
 const toLine = (client: ConnectClientView): string =>

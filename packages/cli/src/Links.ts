@@ -6,6 +6,7 @@ import type { PairingLinkView } from "@sallyport/contract/AccessSchemas"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import type { PairingLink } from "@sallyport/core/access/PairingLink"
 import * as PairingUrl from "@sallyport/core/access/PairingUrl"
+import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -30,12 +31,26 @@ const parent = Command.make("links").pipe(
 )
 
 const table = Terminal.table<PairingLinkView>([
-  { name: "LINK", of: ({ id }) => id, whole: true },
+  { name: "LINK", of: ({ id }) => Text.shortId(id), whole: true },
   { name: "FOR", of: ({ subject }) => subject },
   { name: "LABEL", of: ({ label }) => label ?? "no name" },
   { name: "BY", of: ({ createdBy }) => createdBy },
   { name: "UNTIL", of: ({ expiresAt }, { time }) => time(expiresAt), whole: true }
 ])
+
+const every = Effect.gen(function*() {
+  const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
+  return yield* StoreCommands.pages((after: PairingLink | undefined) =>
+    bootstrap.list({ after, limit: StoreCommands.pageSize })
+  )
+})
+
+const everyOf = ({ api }: StoreCommands.Server) =>
+  StoreCommands.serverPages((query) =>
+    Effect.map(api.pairing.list({ query }), ({ links, next }) => [links, next] as const)
+  )
+
+const idsOf = Effect.map((links: ReadonlyArray<{ readonly id: string }>) => links.map(({ id }) => id))
 
 const list = Command.make(
   "list",
@@ -48,17 +63,8 @@ const list = Command.make(
   Effect.fnUntraced(function*({ subject }) {
     const flags = yield* parent
     const found = yield* StoreCommands.ask(flags, {
-      store: Effect.flatMap(BootstrapCredentialService.BootstrapCredentialService, (bootstrap) =>
-        Effect.map(
-          StoreCommands.pages((after: PairingLink | undefined) =>
-            bootstrap.list({ after, limit: StoreCommands.pageSize })
-          ),
-          (links) => links.map(PairingLinks.view)
-        )),
-      server: ({ api }) =>
-        StoreCommands.serverPages((query) =>
-          Effect.map(api.pairing.list({ query }), ({ links, next }) => [links, next] as const)
-        )
+      store: Effect.map(every, (links) => links.map(PairingLinks.view)),
+      server: everyOf
     })
     const links = found.filter((link) => Option.getOrElse(subject, () => link.subject) === link.subject)
     yield* Terminal.print(
@@ -75,17 +81,21 @@ const revoke = Command.make(
   {
     id: Argument.String("link").pipe(
       Argument.withSchema(Schema.NonEmptyString),
-      Argument.withDescription("The link's id")
+      Argument.withDescription("The link's id, or its beginning as \"links list\" shows it")
     )
   },
-  Effect.fnUntraced(function*({ id }) {
+  Effect.fnUntraced(function*({ id: name }) {
     const flags = yield* parent
-    yield* StoreCommands.ask(flags, {
-      store: Effect.flatMap(
-        BootstrapCredentialService.BootstrapCredentialService,
-        (bootstrap) => bootstrap.revoke(id, "operator")
-      ),
-      server: ({ api }) => api.pairing.revoke({ payload: { id } })
+    const id = yield* StoreCommands.ask(flags, {
+      store: Effect.gen(function*() {
+        const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
+        const id = yield* StoreCommands.idOf(name, "links", idsOf(every))
+        return yield* Effect.as(bootstrap.revoke(id, "operator"), id)
+      }),
+      server: Effect.fnUntraced(function*(server) {
+        const id = yield* StoreCommands.idOf(name, "links", idsOf(everyOf(server)))
+        return yield* Effect.as(server.api.pairing.revoke({ payload: { id } }), id)
+      })
     })
     yield* Terminal.print(flags.json, Output.Revoked, { revoked: id }, () => `Revoked ${id}`)
   })

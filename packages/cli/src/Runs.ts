@@ -37,7 +37,7 @@ const view = (run: Run) =>
 
 const runArgument = Argument.String("run").pipe(
   Argument.withSchema(Schema.NonEmptyString),
-  Argument.withDescription("The run's id")
+  Argument.withDescription("The run's id, or its beginning as \"runs list\" shows it")
 )
 
 const print = (run: RunView) =>
@@ -50,7 +50,7 @@ const print = (run: RunView) =>
   )
 
 const table = Terminal.table<RunView>([
-  { name: "RUN", of: ({ runId }) => runId, whole: true },
+  { name: "RUN", of: ({ runId }) => Text.shortId(runId), whole: true },
   { name: "THREAD", of: ({ threadId }) => threadId },
   {
     name: "STATUS",
@@ -61,6 +61,27 @@ const table = Terminal.table<RunView>([
   { name: "EVENTS", of: ({ lastSeq }) => String(lastSeq), whole: true },
   { name: "STARTED", of: ({ startedAt }, { time }) => time(startedAt), whole: true }
 ])
+
+const every = (options: Omit<Parameters<RunEventLog.RunEventLog["Service"]["list"]>[0], "after" | "limit">) =>
+  RunEventLog.RunEventLog.use((log) =>
+    StoreCommands.pages((after: Run | undefined) => log.list({ ...options, after, limit: StoreCommands.pageSize }))
+  )
+
+const everyOf = (
+  { api }: StoreCommands.Server,
+  options: { readonly threadId?: string; readonly status?: RunStatus } = {}
+) =>
+  StoreCommands.serverPages((query) =>
+    Effect.map(api.runs.list({ query: { ...query, ...options } }), ({ next, runs }) => [runs, next] as const)
+  )
+
+const idsOf = Effect.map((runs: ReadonlyArray<{ readonly runId: string }>) => runs.map(({ runId }) => runId))
+
+/** Returns the id of the run that a name begins: in a store of the owner's runs, on a server of the token's. */
+const idIn = {
+  store: (name: string) => StoreCommands.idOf(name, "runs", idsOf(every({ owner: { subject: defaultSubject } }))),
+  server: (name: string, server: StoreCommands.Server) => StoreCommands.idOf(name, "runs", idsOf(everyOf(server)))
+}
 
 const list = Command.make(
   "list",
@@ -80,30 +101,18 @@ const list = Command.make(
     const threadId = Option.getOrUndefined(thread)
     const wanted = Option.getOrUndefined(status)
     const runs = yield* StoreCommands.ask(flags, {
-      store: Effect.gen(function*() {
-        const log = yield* RunEventLog.RunEventLog
-        const owner = { subject: Option.getOrElse(subject, () => defaultSubject) }
-        const found = yield* StoreCommands.pages((after: Run | undefined) =>
-          log.list({ owner, threadId, status: wanted, after, limit: StoreCommands.pageSize })
-        )
-        return found.map(view)
-      }),
-      server: Effect.fnUntraced(function*({ api }) {
+      store: Effect.map(
+        every({ owner: { subject: Option.getOrElse(subject, () => defaultSubject) }, threadId, status: wanted }),
+        (found) => found.map(view)
+      ),
+      server: Effect.fnUntraced(function*(server) {
         if (Option.isSome(subject)) {
           return yield* StoreCommands.onlyOnStore("--subject", "leave it out: the token says whose")
         }
-        return yield* StoreCommands.serverPages((query) =>
-          Effect.map(
-            api.runs.list({
-              query: {
-                ...query,
-                ...(threadId === undefined ? {} : { threadId }),
-                ...(wanted === undefined ? {} : { status: wanted })
-              }
-            }),
-            ({ next, runs }) => [runs, next] as const
-          )
-        )
+        return yield* everyOf(server, {
+          ...(threadId === undefined ? {} : { threadId }),
+          ...(wanted === undefined ? {} : { status: wanted })
+        })
       })
     })
     yield* Terminal.print(
@@ -132,7 +141,7 @@ const tail = Command.make(
     run: runArgument,
     after: StoreCommands.afterFlag("Begin after the event with this number").pipe(Flag.withDefault(0))
   },
-  Effect.fnUntraced(function*({ after, run }) {
+  Effect.fnUntraced(function*({ after, run: name }) {
     const flags = yield* parent
     const show = (event: typeof Output.RunEvent.Type) =>
       Terminal.print(
@@ -144,13 +153,14 @@ const tail = Command.make(
     yield* StoreCommands.ask(flags, {
       store: Effect.gen(function*() {
         const runs = yield* RunEventLog.RunEventLog
-        const events = yield* runs.events({ runId: run, after: String(after) })
+        const events = yield* runs.events({ runId: yield* idIn.store(name), after: String(after) })
         yield* Stream.runForEach(events, ({ data, kind, seq }) => show({ seq: Option.getOrNull(seq), kind, data }))
       }),
-      server: ({ api }) =>
-        Stream.runForEach(
+      server: Effect.fnUntraced(function*(server) {
+        const run = yield* idIn.server(name, server)
+        yield* Stream.runForEach(
           ServerSentEvents.read(
-            api.runs.events({
+            server.api.runs.events({
               params: { id: run },
               headers: {},
               query: { after: String(after) },
@@ -166,6 +176,7 @@ const tail = Command.make(
                 (data) => show({ seq: id !== undefined && /^\d+$/.test(id) ? Number(id) : null, kind: event, data })
               )
         )
+      })
     })
   })
 ).pipe(Command.withDescription("Show a run's events, the stored ones and then the new ones, to its end"))
@@ -173,15 +184,16 @@ const tail = Command.make(
 const abort = Command.make(
   "abort",
   { run: runArgument },
-  Effect.fnUntraced(function*({ run }) {
+  Effect.fnUntraced(function*({ run: name }) {
     const flags = yield* parent
     const aborted = yield* StoreCommands.ask(flags, {
       store: Effect.gen(function*() {
         const runs = yield* RunEventLog.RunEventLog
+        const run = yield* idIn.store(name)
         const result = yield* runs.abort({ runId: run })
         return view(result._tag === "Registered" ? yield* runs.get({ runId: run }) : result.run)
       }),
-      server: ({ api }) => api.runs.abort({ params: { id: run } })
+      server: (server) => Effect.flatMap(idIn.server(name, server), (id) => server.api.runs.abort({ params: { id } }))
     })
     yield* print(aborted)
   })
@@ -211,15 +223,22 @@ const answer = Command.make(
     }
     const answer = { name, value: Option.getOrElse(value, () => Option.getOrElse(text, () => "")) }
     const answered = yield* StoreCommands.ask(flags, {
-      store: RunEventLog.RunEventLog.use((runs) => Effect.map(runs.answer({ runId: run, ...answer }), view)),
-      server: ({ api }) => api.runs.answer({ params: { id: run }, payload: answer })
+      store: Effect.gen(function*() {
+        const runs = yield* RunEventLog.RunEventLog
+        return view(yield* runs.answer({ runId: yield* idIn.store(run), ...answer }))
+      }),
+      server: (server) =>
+        Effect.flatMap(
+          idIn.server(run, server),
+          (id) => server.api.runs.answer({ params: { id }, payload: answer })
+        )
     })
     yield* print(answered)
   })
 ).pipe(
   Command.withDescription("Answer a question of a run; the first answer counts"),
   Command.withExamples([
-    { command: "sallyport runs answer 0199… deploy --value true", description: "Say yes" }
+    { command: "sallyport runs answer 0199c2f0-1a2b deploy --value true", description: "Say yes" }
   ])
 )
 

@@ -11,6 +11,7 @@ import { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCred
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import { type Session, SessionId } from "@sallyport/core/access/Session"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
+import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -48,7 +49,7 @@ const view = ({ connections, descendants, session }: SessionCredentialService.Li
   new ListedSessionView({ ...viewOf(session), connections, descendants })
 
 const table = Terminal.table<ListedSessionView>([
-  { name: "SESSION", of: ({ id }) => id, whole: true },
+  { name: "SESSION", of: ({ id }) => Text.shortId(id), whole: true },
   { name: "SUBJECT", of: ({ subject }) => subject },
   {
     name: "DEVICE",
@@ -63,7 +64,9 @@ const table = Terminal.table<ListedSessionView>([
 /** Says what sessions ask for, each in a line of its own. */
 const requests = (sessions: ReadonlyArray<ListedSessionView>) =>
   sessions.flatMap(({ id, scopeRequest }) =>
-    scopeRequest === null ? [] : [`${id} asks for ${scopeRequest.scopes.join(" ")}: see "sallyport sessions grant"`]
+    scopeRequest === null
+      ? []
+      : [`${Text.shortId(id)} asks for ${scopeRequest.scopes.join(" ")}: see "sallyport sessions grant"`]
   )
 
 const every = Effect.gen(function*() {
@@ -76,6 +79,13 @@ const every = Effect.gen(function*() {
 const everyOf = ({ api }: StoreCommands.Server) =>
   StoreCommands.serverPages((query) =>
     Effect.map(api.session.list({ query }), ({ next, sessions }) => [sessions, next] as const)
+  )
+
+/** Returns the id of the session that a name begins. */
+const wholeId = <E, R>(name: string, listed: Effect.Effect<ReadonlyArray<{ readonly id: string }>, E, R>) =>
+  Effect.map(
+    StoreCommands.idOf(name, "sessions", Effect.map(listed, (sessions) => sessions.map(({ id }) => id))),
+    (id) => SessionId.make(id)
   )
 
 const list = Command.make(
@@ -101,12 +111,13 @@ const list = Command.make(
 const asking = {
   id: Argument.String("session").pipe(
     Argument.withSchema(Schema.NonEmptyString),
-    Argument.withDescription("The id of the session that asks")
+    Argument.withDescription("The id of the session that asks, or its beginning as \"sessions list\" shows it")
   )
 }
 
 /** Finds what a session asks for. */
-const requestOf = Effect.fnUntraced(function*(sessions: ReadonlyArray<ListedSessionView>, id: string) {
+const requestOf = Effect.fnUntraced(function*(sessions: ReadonlyArray<ListedSessionView>, name: string) {
+  const id = yield* StoreCommands.idOf(name, "sessions", Effect.succeed(sessions.map(({ id }) => id)))
   const now = yield* DateTime.now
   const session = sessions.find((session) => session.id === id)
   const request = session?.scopeRequest ?? null
@@ -181,7 +192,7 @@ const revoke = Command.make(
   {
     id: Argument.String("session").pipe(
       Argument.withSchema(Schema.NonEmptyString),
-      Argument.withDescription("The session's id"),
+      Argument.withDescription("The session's id, or its beginning as \"sessions list\" shows it"),
       Argument.optional
     ),
     descendants: Flag.Boolean("descendants").pipe(
@@ -207,13 +218,16 @@ const revoke = Command.make(
       })
     }
     if (Option.isSome(id)) {
-      const session = SessionId.make(id.value)
-      yield* StoreCommands.ask(flags, {
-        store: Effect.flatMap(
-          SessionCredentialService.SessionCredentialService,
-          (sessions) => sessions.revoke(session, "operator", { descendants })
-        ),
-        server: ({ api }) => api.session.revoke({ payload: { id: session, descendants } })
+      const session = yield* StoreCommands.ask(flags, {
+        store: Effect.gen(function*() {
+          const sessions = yield* SessionCredentialService.SessionCredentialService
+          const session = yield* wholeId(id.value, Effect.map(every, (listed) => listed.map(view)))
+          return yield* Effect.as(sessions.revoke(session, "operator", { descendants }), session)
+        }),
+        server: Effect.fnUntraced(function*(server) {
+          const session = yield* wholeId(id.value, everyOf(server))
+          return yield* Effect.as(server.api.session.revoke({ payload: { id: session, descendants } }), session)
+        })
       })
       return yield* Terminal.print(flags.json, Output.Revoked, { revoked: session }, () => `Revoked ${session}`)
     }
@@ -245,7 +259,9 @@ const revoke = Command.make(
 
 /** Ends the sessions beside one of a store, which no session of its own asks. */
 const revokeBeside = Effect.fnUntraced(function*(keep: string) {
-  const kept = (yield* every).find(({ session }) => session.id === keep)
+  const listed = yield* every
+  const id = yield* StoreCommands.idOf(keep, "sessions", Effect.succeed(listed.map(({ session }) => session.id)))
+  const kept = listed.find(({ session }) => session.id === id)
   if (kept === undefined) {
     return yield* new CommandFailed({
       code: "NotFound",

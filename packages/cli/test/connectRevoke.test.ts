@@ -154,7 +154,7 @@ describe("a client that is connected", () => {
           const kept = yield* ticket
 
           assert.strictEqual((yield* call(server, token, "/api/auth/session")).status, 200)
-          yield* owner(state, command, key.thumbprint.slice(0, 12))
+          yield* owner(state, command, key.thumbprint.slice(0, 13))
           assert.include(yield* feed, "event: failure")
           const told = yield* events
           assert.notInclude(told, `"status":"succeeded"`)

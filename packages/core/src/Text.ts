@@ -108,6 +108,15 @@ export const toLine = (text: string, max = 256): string | null => {
   return visible.test(line) ? line : null
 }
 
+/**
+ * Shortens an id for a list that people read: to its first 13 characters. Of a version 7 UUID they say the millisecond at
+ * which it was made, of a thumbprint they are 78 bits, so what they begin is mostly one entry of a list.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const shortId = (id: string): string => id.slice(0, 13)
+
 const utf8 = new TextDecoder("utf-8", { fatal: true })
 
 /**

@@ -52,6 +52,7 @@ import {
   useState,
   useSyncExternalStore
 } from "react"
+import type * as RunFeed from "./internal/runFeed.ts"
 import * as Store from "./Store.ts"
 
 const StoreContext = createContext<Store.Store | undefined>(undefined)
@@ -517,12 +518,47 @@ export const useRun = (runId: Option.Option<string>): FollowedRun & {
   return { ...(followed.id === id ? followed.run : nothing), abort, answer }
 }
 
-/** How often the list of runs is read while the page is in view. */
-const betweenLists = Duration.seconds(5)
+/** How long to wait after a reading of the list of runs, however much happens, and after one that failed. */
+const afterList = Duration.millis(500)
+const afterFailure = Duration.seconds(5)
+
+/** How often a list with a run that waits for its turn is read. */
+const betweenTurns = Duration.seconds(2)
+
+const watchVisibility = (listener: () => void) => {
+  document.addEventListener("visibilitychange", listener)
+  return () => document.removeEventListener("visibilitychange", listener)
+}
+const isVisible = () => document.visibilityState === "visible"
+
+/** Returns how far the runs have come by what happened, or none if the list has to be read again for it. */
+const advanced = (
+  news: ReadonlyArray<RunFeed.News>,
+  runs: ReadonlyArray<RunView>
+): Option.Option<ReadonlyMap<string, number>> => {
+  const seqs = new Map<string, number>()
+  for (const each of news) {
+    if (each._tag !== "Event") {
+      if (each._tag === "Connection" && each.isOpen) return Option.none()
+      continue
+    }
+    const { event } = each
+    // A run that is new, ends, asks or goes on is another row.
+    if (event._tag !== "Data" || Option.isSome(questionOf(event.data))) return Option.none()
+    if (runs.find(({ runId }) => runId === event.runId)?.status !== "running") return Option.none()
+    seqs.set(event.runId, event.seq)
+  }
+  return Option.some(seqs)
+}
 
 /**
- * Lists this subject's runs, the newest first, read again every few seconds while the page is in view; none before the
+ * Lists this subject's runs, the newest first, live while the page is in view, wherever they are started; none before the
  * first answer. `readOlder` adds the following page, and is none if there is no further one.
+ *
+ * **Details**
+ *
+ * The connection is the one by which `useRun` follows runs. A page that is out of view does not hold it for the list, since
+ * browsers allow few connections to a server; it reads the list again when it is back.
  *
  * @category hooks
  * @since 0.1.0
@@ -547,14 +583,38 @@ export const useRuns = (): {
       }),
     []
   )
-  useEffect(() =>
-    store.watch(
-      Effect.suspend(() => document.visibilityState === "visible" ? refresh : Effect.void).pipe(
-        Effect.catch((fault) => Effect.sync(() => setFault(Option.some(fault)))),
-        Effect.repeat(Schedule.spaced(betweenLists)),
-        Effect.asVoid
+  const visible = useSyncExternalStore(watchVisibility, isVisible, () => false)
+  const listed = useRef<ReadonlyArray<RunView>>([])
+  useEffect(() => {
+    listed.current = Option.match(first, { onNone: () => [], onSome: ({ runs }) => runs })
+  }, [first])
+  useEffect(() => {
+    if (!visible) return undefined
+    const take = (news: ReadonlyArray<RunFeed.News>) =>
+      Option.match(advanced(news, listed.current), {
+        onNone: () => Effect.andThen(refresh, Effect.sleep(afterList)),
+        onSome: (seqs) =>
+          Effect.sync(() =>
+            setFirst(Option.map((page) => ({
+              ...page,
+              runs: page.runs.map((run) => {
+                const lastSeq = Math.max(run.lastSeq, seqs.get(run.runId) ?? 0)
+                return lastSeq === run.lastSeq ? run : { ...run, lastSeq }
+              })
+            })))
+          )
+      })
+    // No event tells that a run has its turn.
+    const turns = Effect.suspend(() => listed.current.some(({ status }) => status === "queued") ? refresh : Effect.void)
+      .pipe(Effect.repeat(Schedule.spaced(betweenTurns)))
+    return store.watch(
+      Effect.andThen(refresh, Effect.raceFirst(store.followRuns(take), turns)).pipe(
+        Effect.tapError((fault) => Effect.sync(() => setFault(Option.some(fault)))),
+        Effect.retry(Schedule.spaced(afterFailure)),
+        Effect.ignore
       )
-    ), [store, refresh])
+    )
+  }, [store, refresh, visible])
   const last = Option.orElse(older, () => first)
   const runs = Option.map(first, ({ runs }) => [
     ...runs,

@@ -69,7 +69,9 @@ export interface Store {
   /** Runs an effect until the returned function is called. */
   readonly watch: (effect: Effect.Effect<void, never, Services>) => () => void
   /** Follows a run to its end. All runs of the page share one connection. */
-  readonly followRun: ReturnType<typeof RunFeed.make>
+  readonly followRun: ReturnType<typeof RunFeed.make>["followRun"]
+  /** Gives what happens to all runs of this subject, by the same connection, until that fails. */
+  readonly followRuns: ReturnType<typeof RunFeed.make>["followAll"]
 }
 
 /**
@@ -162,6 +164,8 @@ export const make = (runtime: ManagedRuntime.ManagedRuntime<Services, unknown>):
     )
   })
 
+  const feed = RunFeed.make(watch)
+
   return {
     subscribe: (listener) => {
       listeners.add(listener)
@@ -179,6 +183,7 @@ export const make = (runtime: ManagedRuntime.ManagedRuntime<Services, unknown>):
     snapshot: () => snapshot,
     run: (effect) => runtime.runPromise(Effect.result(effect)),
     watch,
-    followRun: RunFeed.make(watch)
+    followRun: feed.followRun,
+    followRuns: feed.followAll
   }
 }

@@ -296,6 +296,27 @@ export const ask = Effect.fnUntraced(function*<A, B, E, E2, R, R2>(flags: Flags,
     : yield* Effect.provide(from.store, layer(flags, creates))
 })
 
+const shortest = 8
+const uuid = 36
+
+/**
+ * Returns the id that a name begins, as lists show it, of those that are listed. A whole id is taken as it is, and so is what
+ * begins none: who is asked for it says that it is not there.
+ */
+export const idOf = Effect.fnUntraced(function*<E, R>(
+  name: string,
+  what: string,
+  listed: Effect.Effect<ReadonlyArray<string>, E, R>
+) {
+  if (name.length < shortest || name.length >= uuid) return name
+  const [id = name, ...others] = (yield* listed).filter((id) => id.startsWith(name))
+  if (others.length === 0) return id
+  return yield* new CommandFailed({
+    code: "Ambiguous",
+    message: `Several ${what} begin with ${JSON.stringify(name)}; give the whole id, which --json lists`
+  })
+})
+
 /** How many entries a page of a list holds at most. */
 export const pageSize = 200
 

@@ -12,6 +12,7 @@ import {
   Empty,
   Ends,
   Fault,
+  Id,
   Left,
   Note,
   Section,
@@ -56,7 +57,14 @@ export const WaitingClients = () => {
   if (waiting.length === 0 && blocked === undefined) return null
   return (
     <>
-      <Section id="waiting" title="Waiting for you" lead="Approve a device only if its own screen shows the same code.">
+      <Section
+        id="waiting"
+        title="Waiting for you"
+        words="Waiting"
+        count={waiting.length}
+        waits
+        lead="Approve a device only if its own screen shows the same code."
+      >
         {blocked === undefined && <Fault fault={fault} />}
         <ul>
           {waiting.map((client) => (
@@ -158,6 +166,7 @@ const WaitCard = ({ busy, client, now, onBlock, onDecide }: {
               request ends in <Left at={pendingUntil} now={now} />
             </span>
           )}
+          <Id id={proofKeyThumbprint} />
         </p>
       </div>
       <p className="sp-verify">
@@ -197,7 +206,7 @@ export const ApprovalMode = () => {
   if (!mayManage || Option.isNone(access)) return null
   if (Option.isNone(clients)) {
     return (
-      <Section id="who" title="Who may ask to connect">
+      <Section id="who" title="Who may ask to connect" words="Who may ask">
         <Empty title="This server takes no devices through a relay.">
           <code>sallyport connect link</code> sets it up.
         </Empty>
@@ -250,6 +259,7 @@ export const ApprovalMode = () => {
       <Section
         id="who"
         title="Who may ask to connect"
+        words="Who may ask"
         lead="For devices that come through your relay account. This holds also if the server is not on the local network."
       >
         {question === undefined && <Fault fault={fault} />}
@@ -292,6 +302,7 @@ export const ApprovalMode = () => {
                     </p>
                     <p className="sp-meta">
                       <span>{account}</span>
+                      <Id id={proofKeyThumbprint} />
                       <span>
                         {status}
                         {decidedAt === null ? "" : ` on ${Words.day(decidedAt)}`}
@@ -354,7 +365,7 @@ export const ApprovalMode = () => {
                 <span>
                   {Words.quoted(label)}
                   <small>
-                    {deviceType}, {account}
+                    {deviceType}, {account}, <Id id={proofKeyThumbprint} />
                     {lastSeenAt !== null && (
                       <>
                         , seen <Ago at={lastSeenAt} now={now} />

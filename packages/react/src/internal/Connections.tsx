@@ -1,5 +1,6 @@
 import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
+import { useCallback, useState } from "react"
 import { useActions, useSession, useSnapshot } from "../Hooks.ts"
 import { AuditTrail } from "./AuditTrail.tsx"
 import { ApprovalMode, WaitingClients } from "./ConnectClients.tsx"
@@ -7,9 +8,9 @@ import { CredentialList } from "./CredentialList.tsx"
 import { Devices } from "./Devices.tsx"
 import { LetIn } from "./LetIn.tsx"
 import { PairingLinks } from "./PairingLinks.tsx"
-import { Button, Gate, useLasting } from "./parts.tsx"
+import { Button, Contents, Gate, type Listed, useLasting } from "./parts.tsx"
 import { Runs } from "./Runs.tsx"
-import { ScopeRequests, useAsking } from "./ScopeRequests.tsx"
+import { ScopeRequests } from "./ScopeRequests.tsx"
 import { SignedIn, type SignedInState } from "./SignedIn.tsx"
 
 /**
@@ -39,6 +40,11 @@ const OwnersPage = ({ pair, state }: {
   const isConnected = Option.exists(access, ({ connected }) => connected)
   const isLost = useLasting(Option.isSome(access) && !isConnected)
   const { policy, session: { scopes } } = state
+  const [sections, setSections] = useState<ReadonlyArray<Listed>>([])
+  const enter = useCallback((section: Listed) => {
+    setSections((others) => [...others, section])
+    return () => setSections((all) => all.filter((other) => other !== section))
+  }, [])
   if (!scopes.includes("access:read")) {
     return (
       <main className="sallyport sp-gates">
@@ -77,54 +83,39 @@ const OwnersPage = ({ pair, state }: {
         </div>
         {scopes.includes("access:write") && <LetIn pair={pair} />}
       </header>
-      <Jump scopes={scopes} />
+      <Jump sections={sections} />
       <div className="sp-sections">
-        <WaitingClients />
-        <ScopeRequests />
-        <Devices />
-        <PairingLinks />
-        <ApprovalMode />
-        {scopes.includes("credentials:read") && <CredentialList />}
-        {scopes.includes("runs:read") && <Runs />}
-        <AuditTrail />
+        <Contents value={enter}>
+          <WaitingClients />
+          <ScopeRequests />
+          <Devices />
+          <PairingLinks />
+          <ApprovalMode />
+          {scopes.includes("credentials:read") && <CredentialList />}
+          {scopes.includes("runs:read") && <Runs />}
+          <AuditTrail />
+        </Contents>
       </div>
     </main>
   )
 }
 
-/** Leads to the sections of the page, with how many entries each has. */
-const Jump = ({ scopes }: { readonly scopes: ReadonlyArray<string> }) => {
-  const { access } = useSnapshot()
-  const asking = useAsking()
-  const waiting = Option.match(access, {
-    onNone: () => 0,
-    onSome: ({ clients }) => Option.getOrElse(clients, () => []).filter(({ status }) => status === "pending").length
-  })
-  const sections: ReadonlyArray<readonly [id: string, words: string, count?: number]> = [
-    ...(waiting > 0 ? [["waiting", "Waiting", waiting] as const] : []),
-    ...(asking.length > 0 ? [["asking", "Asking for more", asking.length] as const] : []),
-    ["devices", "Devices", Option.match(access, { onNone: () => 0, onSome: ({ devices }) => devices.length })],
-    ["links", "Open links", Option.match(access, { onNone: () => 0, onSome: ({ links }) => links.length })],
-    ...(scopes.includes("connect:manage") ? [["who", "Who may ask"] as const] : []),
-    ...(scopes.includes("runs:read") ? [["runs", "Runs"] as const] : []),
-    ["activity", "Activity"]
-  ]
-  return (
-    <nav className="sp-jump" aria-label="On this page">
-      <ul>
-        {sections.map(([id, words, count = 0]) => (
-          <li key={id}>
-            <a href={`#${id}`}>
-              {words}
-              {count > 0 && (
-                <span className="sp-tag" data-state={id === "waiting" || id === "asking" ? "warn" : undefined}>
-                  {count}
-                </span>
-              )}
-            </a>
-          </li>
-        ))}
-      </ul>
-    </nav>
-  )
-}
+const order = ["waiting", "asking", "devices", "links", "who", "credentials", "runs", "activity"]
+
+/** Leads to the sections that the page has, with how many entries each has. */
+const Jump = ({ sections }: { readonly sections: ReadonlyArray<Listed> }) => (
+  <nav className="sp-jump" aria-label="On this page">
+    <ul>
+      {sections.toSorted((a, b) =>
+        order.indexOf(a.id) - order.indexOf(b.id)
+      ).map(({ count, id, waits, words }) => (
+        <li key={id}>
+          <a href={`#${id}`}>
+            {words}
+            {count > 0 && <span className="sp-tag" data-state={waits ? "warn" : undefined}>{count}</span>}
+          </a>
+        </li>
+      ))}
+    </ul>
+  </nav>
+)

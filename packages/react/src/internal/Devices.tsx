@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { type ReactNode, useEffect, useRef, useState } from "react"
 import { useActions, useConnections, useStore } from "../Hooks.ts"
-import { Ago, Button, DeviceIcon, Dialog, Empty, Ends, Fault, Known, Section, useNow, useScopes } from "./parts.tsx"
+import { Ago, Button, DeviceIcon, Dialog, Empty, Ends, Fault, Id, Known, Section, useNow, useScopes } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 const lastSeen = ({ lastSeenAt }: Device) => -lastSeenAt.epochMilliseconds
@@ -204,6 +204,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
                 </span>
               )}
             {address !== null && <span>{Words.place(address)}</span>}
+            {device.client !== null && <span>{Words.program(device.client)}</span>}
             {device.subject !== subject && <span>of {device.subject}</span>}
             <span>{Words.may(device.scopes)}</span>
           </p>
@@ -218,7 +219,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
                 {device.absoluteExpiresAt === null ||
                     device.absoluteExpiresAt.epochMilliseconds > device.expiresAt.epochMilliseconds
                   ? ", later if it is used"
-                  : ""}.
+                  : ""}. At the terminal it is <Id id={device.id} />.
               </p>
               {mayWrite && (
                 <p>
@@ -258,6 +259,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
     <Section
       id="devices"
       title="Devices"
+      count={view.devices.length}
       lead="Signed in now. A device that is not used for long leaves by itself."
       action={mayWrite && mine.length > 1 && (
         <Button kind="second" onClick={() => ask({ _tag: "Others" })}>Revoke all others…</Button>

@@ -1,7 +1,7 @@
 import type { AccessView } from "@sallyport/client/AccessFeed"
 import * as Option from "effect/Option"
 import { useActions, useConnections } from "../Hooks.ts"
-import { Button, Empty, Fault, Icon, Known, Left, Section, useNow, useScopes } from "./parts.tsx"
+import { Button, Empty, Fault, Icon, Id, Known, Left, Section, useNow, useScopes } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 /**
@@ -18,7 +18,12 @@ const LinkList = ({ view }: { readonly view: AccessView }) => {
   const mayWrite = useScopes().includes("access:write")
   const now = useNow()
   return (
-    <Section id="links" title="Open links" lead="Each lets in the device that has it, until it is used or ends.">
+    <Section
+      id="links"
+      title="Open links"
+      count={view.links.length}
+      lead="Each lets in the device that has it, until it is used or ends."
+    >
       <Fault fault={fault} />
       {view.links.length === 0
         ? <Empty title="No link is open.">No device can get in with a code right now.</Empty>
@@ -42,6 +47,7 @@ const LinkList = ({ view }: { readonly view: AccessView }) => {
                     </span>
                     <span>{Words.may(link.scopes)}</span>
                     <span>made by {Words.by(link.createdBy)}</span>
+                    <Id id={link.id} />
                   </p>
                 </div>
                 <div className="sp-do">

@@ -3,7 +3,7 @@ import type { RunView as Run } from "@sallyport/contract/RunGroup"
 import * as Option from "effect/Option"
 import { useState } from "react"
 import { useActions, useRuns } from "../Hooks.ts"
-import { Ago, Button, Empty, Fault, Icon, Section, useNow, useScopes } from "./parts.tsx"
+import { Ago, Button, Empty, Fault, Icon, Id, Section, useNow, useScopes } from "./parts.tsx"
 import { RunView } from "./RunView.tsx"
 import * as Words from "./words.ts"
 
@@ -47,6 +47,7 @@ export const Runs = () => {
                 ended <Ago at={completedAt} now={now} />
               </span>
             )}
+            <Id id={runId} />
           </p>
           {endReason !== null && <p className="sp-hint">{Words.runReason(endReason)}</p>}
         </div>
@@ -82,7 +83,15 @@ export const Runs = () => {
     )
   }
   return (
-    <Section id="runs" title="Runs" lead="They go on without a reader, also while no device is here.">
+    <Section
+      id="runs"
+      title="Runs"
+      count={Option.match(runs, {
+        onNone: () => 0,
+        onSome: (runs) => runs.filter(({ completedAt }) => completedAt === null).length
+      })}
+      lead="They go on without a reader, also while no device is here."
+    >
       <Fault fault={Option.orElse(refused, () => fault)} />
       {Option.match(runs, {
         onNone: () => <p role="status">Looking at the runs…</p>,

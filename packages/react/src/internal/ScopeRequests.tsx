@@ -40,6 +40,8 @@ export const ScopeRequests = () => {
     <Section
       id="asking"
       title="Asking for more"
+      count={asking.length}
+      waits
       lead="A device that you grant more goes on by itself, with what it has and this."
     >
       <Fault fault={fault} />

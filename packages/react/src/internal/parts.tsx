@@ -2,12 +2,23 @@ import type { AccessView } from "@sallyport/client/AccessFeed"
 import type { ClientError } from "@sallyport/client/ClientError"
 import * as Connection from "@sallyport/client/Connection"
 import type { RunsError } from "@sallyport/client/RunsError"
+import * as Text from "@sallyport/core/Text"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
-import { type ComponentProps, type ReactNode, useEffect, useId, useLayoutEffect, useRef, useState } from "react"
+import {
+  type ComponentProps,
+  createContext,
+  type ReactNode,
+  useContext,
+  useEffect,
+  useId,
+  useLayoutEffect,
+  useRef,
+  useState
+} from "react"
 import { useSnapshot, useStore } from "../Hooks.ts"
 import * as Words from "./words.ts"
 
@@ -109,6 +120,9 @@ const devices: Readonly<Record<string, IconName>> = {
   terminal: "terminal",
   program: "agent"
 }
+
+/** Shows how an id begins, as the lists of the command do. */
+export const Id = ({ id }: { readonly id: string }) => <span className="sp-mono" title={id}>{Text.shortId(id)}</span>
 
 /** Draws what kind of device something is. */
 export const DeviceIcon = ({ kind }: { readonly kind: string }) => (
@@ -310,25 +324,46 @@ export const Ends = (
   </ul>
 )
 
+/** Describes a section in the contents of a page: what it is called there, and how many entries it has. */
+export interface Listed {
+  readonly id: string
+  readonly words: string
+  readonly count: number
+  /** Whether its entries wait for a decision. */
+  readonly waits: boolean
+}
+
+/** Adds a section to the contents of the page, if it has some, and returns what takes it out again. */
+export const Contents = createContext<((section: Listed) => () => void) | undefined>(undefined)
+
 /** Renders a section with its heading. */
-export const Section = ({ action, children, id, lead, title }: {
+export const Section = ({ action, children, count = 0, id, lead, title, waits = false, words = title }: {
   readonly id: string
   readonly title: string
+  /** What it is called in the contents of the page, if that is shorter. */
+  readonly words?: string
+  /** How many entries the contents tell of. */
+  readonly count?: number
+  readonly waits?: boolean
   readonly lead?: string
   readonly action?: ReactNode
   readonly children: ReactNode
-}) => (
-  <section id={id} aria-labelledby={`${id}-h`}>
-    <div className="sp-sh">
-      <div>
-        <h2 id={`${id}-h`} tabIndex={-1}>{title}</h2>
-        {lead !== undefined && <p>{lead}</p>}
+}) => {
+  const enter = useContext(Contents)
+  useEffect(() => enter?.({ id, words, count, waits }), [enter, id, words, count, waits])
+  return (
+    <section id={id} aria-labelledby={`${id}-h`}>
+      <div className="sp-sh">
+        <div>
+          <h2 id={`${id}-h`} tabIndex={-1}>{title}</h2>
+          {lead !== undefined && <p>{lead}</p>}
+        </div>
+        {action}
       </div>
-      {action}
-    </div>
-    {children}
-  </section>
-)
+      {children}
+    </section>
+  )
+}
 
 /** Says that a section has nothing, and what to do. */
 export const Empty = ({ children, title }: { readonly title: string; readonly children?: ReactNode }) => (

@@ -18,10 +18,11 @@ export interface Listener {
   readonly onEvents: (events: ReadonlyArray<Runs.RunEvent>) => Effect.Effect<void>
 }
 
-type News =
+/** Tells what the connection is and brings. */
+export type News =
   | { readonly _tag: "Connection"; readonly isOpen: boolean }
   | { readonly _tag: "Failure"; readonly error: RunsError }
-  | { readonly _tag: "Event"; readonly event: Exclude<Runs.FollowedEvent, { readonly _tag: "Run" }> }
+  | { readonly _tag: "Event"; readonly event: Runs.FollowedEvent }
 
 /** Makes a feed. `watch` runs the connection, which is there as long as a run is followed. */
 export const make = (watch: (effect: Effect.Effect<void, never, Runs.Runs>) => () => void) => {
@@ -48,7 +49,7 @@ export const make = (watch: (effect: Effect.Effect<void, never, Runs.Runs>) => (
           return tell({ _tag: "Connection", isOpen })
         })
     }).pipe(
-      Stream.runForEach((event) => event._tag === "Run" ? Effect.void : tell({ _tag: "Event", event })),
+      Stream.runForEach((event) => tell({ _tag: "Event", event })),
       // It begins again with what comes next, and what was missed meanwhile is read.
       Effect.retry({ while: ({ reason }) => reason._tag === "RunExpired" }),
       Effect.catch(fail)
@@ -75,8 +76,25 @@ export const make = (watch: (effect: Effect.Effect<void, never, Runs.Runs>) => (
       })
   )
 
+  /**
+   * Gives what the connection brings, until it fails. The first that it gives says whether it is open; what comes while
+   * `onNews` works is given together.
+   */
+  const followAll = Effect.fnUntraced(function*<E, R>(
+    onNews: (news: ReadonlyArray<News>) => Effect.Effect<void, E, R>
+  ): Effect.fn.Return<never, E | RunsError, R | Scope.Scope> {
+    const follower = yield* join
+    if (Option.isSome(failure)) return yield* Effect.fail(failure.value)
+    yield* onNews([{ _tag: "Connection", isOpen }])
+    while (true) {
+      const news = yield* Queue.takeAll(follower)
+      for (const each of news) if (each._tag === "Failure") return yield* Effect.fail(each.error)
+      yield* onNews(news)
+    }
+  }, Effect.scoped)
+
   /** Follows a run to its end, from its first event on, each once and in order. */
-  return Effect.fnUntraced(function*(
+  const followRun = Effect.fnUntraced(function*(
     runId: string,
     listener: Listener
   ): Effect.fn.Return<void, RunsError, Runs.Runs | Scope.Scope> {
@@ -115,7 +133,7 @@ export const make = (watch: (effect: Effect.Effect<void, never, Runs.Runs>) => (
         if (news._tag === "Failure") return yield* Effect.fail(news.error)
         if (news._tag === "Event") {
           const { event } = news
-          if (event.runId !== runId || ended) continue
+          if (event._tag === "Run" || event.runId !== runId || ended) continue
           const seq = event._tag === "Data" ? Option.some(event.seq) : event.seq
           const first = event._tag === "Data" ? event.firstSeq ?? event.seq : Option.getOrElse(seq, () => next + 1)
           if (Option.exists(seq, (seq) => seq <= next)) continue
@@ -137,4 +155,6 @@ export const make = (watch: (effect: Effect.Effect<void, never, Runs.Runs>) => (
       if (given.length > 0) yield* give(given)
     }
   }, Effect.scoped)
+
+  return { followAll, followRun }
 }

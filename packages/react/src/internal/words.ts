@@ -5,7 +5,8 @@ import type { RunsError } from "@sallyport/client/RunsError"
 import type { EndedView } from "@sallyport/contract/AccessSchemas"
 import type { AccessChangeEntry } from "@sallyport/contract/AccessGroup"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
-import type { SessionEnd } from "@sallyport/core/access/Session"
+import type { SessionClient, SessionEnd } from "@sallyport/core/access/Session"
+import * as Text from "@sallyport/core/Text"
 import { isLoopback } from "@sallyport/core/access/AuthPolicy"
 import * as DateTime from "effect/DateTime"
 import * as NetAddress from "effect/net/NetAddress"
@@ -248,6 +249,12 @@ export const browserName = (userAgent: string): Option.Option<string> => {
   return Option.fromUndefinedOr(
     browser === undefined || platform === undefined ? browser ?? platform : `${browser} on ${platform}`
   )
+}
+
+/** Names the program that a session was granted to, by the host of its id that was checked, and what it may reach. */
+export const program = ({ id, resource }: SessionClient): string => {
+  const host = URL.parse(id)?.host ?? ""
+  return `${host === "" ? Text.shortId(id) : host}${resource === null ? "" : `, only at ${resource}`}`
 }
 
 /** Returns a device's name. */
