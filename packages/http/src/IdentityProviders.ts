@@ -207,7 +207,15 @@ const build = Effect.fnUntraced(function*<R>(
     return { identity: { issuer: issuer.issuer, subject, claims }, spend: Effect.void }
   })
 
-  const decide = (identity: Identity) => Effect.provideContext(admit(identity), host)
+  /** Asks the host about an identity. */
+  const decide = (identity: Identity) =>
+    Effect.tapError(Effect.provideContext(admit(identity), host), (error) =>
+      error._tag === "IdentityNotAdmitted"
+        ? Effect.annotateLogs(Effect.logInfo("The host refused an identity"), {
+          issuer: identity.issuer,
+          problem: error.problem
+        })
+        : Effect.void)
 
   return IdentityProviders.of({
     tokenTypes: [

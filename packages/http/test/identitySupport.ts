@@ -1,6 +1,7 @@
 /**
  * An issuer of ID tokens on loopback, and a server that takes them, with a clock that a test moves.
  */
+import * as AuthorizationServer from "@sallyport/core/access/AuthorizationServer"
 import * as ReplayRepository from "@sallyport/core/access/ReplayRepository"
 import * as DpopProof from "@sallyport/core/access/DpopProof"
 import * as IdentityProviders from "@sallyport/http/IdentityProviders"
@@ -91,8 +92,10 @@ export interface IdentityServer extends Server {
 /** Starts a server that lets in each subject under its own name, unless the options say otherwise. */
 export const startServer = (
   options: Partial<IdentityProviders.Options>,
-  { http = PublicHttp.layer({ loopback: true }), ...server }: Omit<ServerOptions, "routes"> & {
+  { authorization = false, http = PublicHttp.layer({ loopback: true }), ...server }: Omit<ServerOptions, "routes"> & {
     readonly http?: ReturnType<typeof PublicHttp.layer>
+    /** Whether it is an authorization server too, whose token endpoint is open to pages of every origin. */
+    readonly authorization?: boolean
   } = {}
 ) =>
   Effect.gen(function*() {
@@ -105,6 +108,7 @@ export const startServer = (
           admit: ({ subject }) => Effect.succeed({ subject: `sub-${subject}` }),
           ...options
         })),
+        Layer.provide(authorization ? AuthorizationServer.layer : Layer.empty),
         Layer.provide(DpopProof.layer),
         Layer.provide(ReplayRepository.layerMemory),
         Layer.provide(http),
