@@ -141,6 +141,8 @@ export const readJson: (url: string, maxBytes: number) => Effect.Effect<
     return { value, keptMillis: ageOf(response.headers["cache-control"]) }
   },
   Effect.scoped,
-  Effect.catchTag("HttpClientError", () =>
-    Effect.fail(new DocumentUnreadable({ problem: "it cannot be reached at a public address" })))
+  Effect.catchTag(
+    "HttpClientError",
+    () => Effect.fail(new DocumentUnreadable({ problem: "it cannot be reached at a public address" }))
+  )
 )

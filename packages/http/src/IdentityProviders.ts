@@ -157,10 +157,12 @@ const build = Effect.fnUntraced(function*<R>(
 
   const spend = Effect.fnUntraced(function*(issuer: string, { endMillis, mark }: IdentityToken.CheckedToken) {
     const value = yield* digest.digestHex(Digest.sha256, encoder.encode(`${issuer}\n${mark}`))
-    const fresh = yield* Effect.flatMap(Clock.currentTimeMillis, (nowMillis) =>
-      replays.spend({ kind: "identity-token", digest: value, expiresAtMillis: endMillis }, nowMillis)).pipe(
-        Effect.mapError((cause) => fail(new IdentityUnavailable({ cause })))
-      )
+    const fresh = yield* Effect.flatMap(
+      Clock.currentTimeMillis,
+      (nowMillis) => replays.spend({ kind: "identity-token", digest: value, expiresAtMillis: endMillis }, nowMillis)
+    ).pipe(
+      Effect.mapError((cause) => fail(new IdentityUnavailable({ cause })))
+    )
     if (!fresh) return yield* fail(new IdentityRefused({ problem: "replayed" }))
   })
 
@@ -257,9 +259,10 @@ export const make = <R = never>(options: Options<R>): Effect.Effect<
   IdentityProviders["Service"],
   InvalidIdentityProvidersOptions,
   Requirements | Scope.Scope | R
-> => Effect.gen(function*() {
-  return yield* build(yield* settings(options, yield* AuthPolicy), options.admit)
-})
+> =>
+  Effect.gen(function*() {
+    return yield* build(yield* settings(options, yield* AuthPolicy), options.admit)
+  })
 
 /**
  * Provides the service with given options, which name the issuers and proxies and decide about identities. Fails if they

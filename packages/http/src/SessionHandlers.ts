@@ -294,11 +294,13 @@ const exchangeDevice = Effect.fnUntraced(function*(payload: {
 })
 
 /** Fails unless a token is wanted for this server, and for whom the subject token names (RFC 8693 sections 2.1 and 2.2.2). */
-const checkTarget = Effect.fnUntraced(function*(payload: ClientParameters & {
-  readonly audience?: string | ReadonlyArray<string>
-  readonly actor_token?: Redacted.Redacted
-  readonly actor_token_type?: string
-}) {
+const checkTarget = Effect.fnUntraced(function*(
+  payload: ClientParameters & {
+    readonly audience?: string | ReadonlyArray<string>
+    readonly actor_token?: Redacted.Redacted
+    readonly actor_token_type?: string
+  }
+) {
   if (given(payload.actor_token) || payload.actor_token_type) {
     return yield* Wire.oauthInvalidRequest({ message: "No one acts for another here; leave the actor_token out" })
   }

@@ -13,7 +13,7 @@ import * as IpNetwork from "effect/net/IpNetwork"
 import { createHmac } from "node:crypto"
 import { audience, exchange, idToken, json, makeKey, proxyHeader, startIssuer, startServer } from "./identitySupport.ts"
 import { claimsOf, generate, headerOf, prove } from "./dpopSupport.ts"
-import { bearer } from "./support.ts"
+import { bearer, eventsOf, follow } from "./support.ts"
 import { documented, lookedFor } from "../../../test-support/variables.ts"
 
 const loopback = IpNetwork.fromStringUnsafe("127.0.0.0/8")
@@ -53,6 +53,15 @@ describe("an ID token", () => {
           headers: bearer(String(answer.json.access_token))
         })
         assert.include(list.text, `"actor":"issuer:${issuer.issuer}"`)
+        // The operator's feed has it as the actor's doing, and so has that of the session itself.
+        const operator = yield* server.token()
+        const reading = yield* follow(server.port, {
+          path: "/api/auth/access?after=0",
+          headers: bearer(operator)
+        })
+        const upserted = (text: string) => eventsOf(text).find(({ event }) => event === "sessionUpserted")
+        const event = upserted(yield* reading.until((text) => upserted(text) !== undefined))
+        assert.strictEqual(Object(JSON.parse(event?.data ?? "")).actor, `issuer:${issuer.issuer}`)
       }
     }))
 
@@ -92,7 +101,9 @@ describe("an ID token", () => {
         const answer = yield* exchange(server, yield* issuer.sign(), fields)
         assert.deepStrictEqual([answer.status, answer.json.error], [400, "invalid_request"])
       }
-      const other = yield* exchange(server, yield* issuer.sign(), { subject_token_type: "urn:ietf:params:oauth:token-type:saml2" })
+      const other = yield* exchange(server, yield* issuer.sign(), {
+        subject_token_type: "urn:ietf:params:oauth:token-type:saml2"
+      })
       assert.deepStrictEqual([other.status, other.json.error], [400, "invalid_request"])
       assert.include(String(other.json.error_description), idToken)
     }))
@@ -138,7 +149,10 @@ describe("an ID token", () => {
         "issuer that is no text": [yield* issuer.sign({ iss: [issuer.issuer] }), "refused"],
         "no issuer": [yield* issuer.sign({ iss: undefined }), "no such issuer"],
         "other audience": [yield* issuer.sign({ aud: "other" }), "not for this server alone"],
-        "another audience beside": [yield* issuer.sign({ aud: [audience, "other"], azp: audience }), "not for this server alone"],
+        "another audience beside": [
+          yield* issuer.sign({ aud: [audience, "other"], azp: audience }),
+          "not for this server alone"
+        ],
         "no audience": [yield* issuer.sign({ aud: undefined }), "not each of"],
         "two audiences, no azp": [yield* issuer.sign({ aud: [audience, "another-of-ours"] }), "issued to a program"],
         "azp of another": [yield* issuer.sign({ azp: "other" }), "issued to a program"],
@@ -159,15 +173,26 @@ describe("an ID token", () => {
         "alg none with a signature": [`${encode({ alg: "none" })}.${body}.${signature}`, "algorithm"],
         "HS256 with the public key": [hmac({ alg: "HS256", kid: "first", typ: "JWT" }, claims), "algorithm"],
         "RS256 in other letters": [`${encode({ alg: "rs256", kid: "first" })}.${body}.${signature}`, "algorithm"],
-        "another algorithm of the same key": [`${encode({ alg: "PS256", kid: "first" })}.${body}.${signature}`, "no such key"],
+        "another algorithm of the same key": [
+          `${encode({ alg: "PS256", kid: "first" })}.${body}.${signature}`,
+          "no such key"
+        ],
         "an access token": [yield* issuer.sign({}, { typ: "at+jwt" }), "typ"],
-        "a critical header": [yield* issuer.sign({}, {}).pipe(Effect.map((token) =>
-          `${encode({ alg: "RS256", kid: "first", crit: ["x"], x: 1 })}.${token.split(".").slice(1).join(".")}`
-        )), "no signed JWT"],
-        "a key in the header": [yield* Effect.gen(function*() {
-          const key = yield* makeKey("RS256", "mine")
-          return yield* issuer.sign({}, { jwk: key.jwk }, key)
-        }), "no such key"],
+        "a critical header": [
+          yield* issuer.sign({}, {}).pipe(
+            Effect.map((token) =>
+              `${encode({ alg: "RS256", kid: "first", crit: ["x"], x: 1 })}.${token.split(".").slice(1).join(".")}`
+            )
+          ),
+          "no signed JWT"
+        ],
+        "a key in the header": [
+          yield* Effect.gen(function*() {
+            const key = yield* makeKey("RS256", "mine")
+            return yield* issuer.sign({}, { jwk: key.jwk }, key)
+          }),
+          "no such key"
+        ],
         "another key under the same name": [yield* issuer.sign({}, {}, yield* makeKey("RS256", "first")), "signature"],
         "another body": [`${head}.${encode({ ...claims, sub: "5678" })}.${signature}`, "signature"],
         "a cut signature": [good.slice(0, -10), "signature"],
@@ -248,6 +273,15 @@ describe("an ID token", () => {
       const answer = yield* exchange(server, yield* issuer.sign())
       assert.deepStrictEqual([answer.status, answer.json.error], [503, "temporarily_unavailable"])
       assert.notInclude(answer.text, "secret-path")
+
+      const full = yield* startServer(
+        { issuers: [{ issuer: issuer.issuer, audiences: [audience] }] },
+        { replays: ReplayRepository.layerMemoryWith({ capacity: 1 }) }
+      )
+      assert.strictEqual((yield* exchange(full, yield* issuer.sign())).status, 200)
+      const second = yield* exchange(full, yield* issuer.sign())
+      assert.deepStrictEqual([second.status, second.json.error], [503, "temporarily_unavailable"])
+      assert.strictEqual(full.probe.calls.get("sessions.insert"), 1)
     }))
 })
 
@@ -327,9 +361,17 @@ describe("the keys of an issuer", () => {
       // What the issuer takes back without a new key is gone within the time that keys are kept.
       issuer.publish([])
       server.advance(299_000)
-      assert.strictEqual((yield* exchange(server, yield* issuer.sign({ exp: Math.floor(Date.now() / 1000) + 3_600 }, {}, second))).status, 200)
+      assert.strictEqual(
+        (yield* exchange(server, yield* issuer.sign({ exp: Math.floor(Date.now() / 1000) + 3_600 }, {}, second)))
+          .status,
+        200
+      )
       server.advance(2_000)
-      assert.strictEqual((yield* exchange(server, yield* issuer.sign({ exp: Math.floor(Date.now() / 1000) + 3_600 }, {}, second))).status, 400)
+      assert.strictEqual(
+        (yield* exchange(server, yield* issuer.sign({ exp: Math.floor(Date.now() / 1000) + 3_600 }, {}, second)))
+          .status,
+        400
+      )
     }))
 
   it.live("AGENT-06: are not asked for of an issuer that is not named, or for a token of no taken algorithm (X4, X10)", () =>
@@ -344,95 +386,110 @@ describe("the keys of an issuer", () => {
       assert.deepStrictEqual([issuer.documents.count(), stranger.documents.count()], [0, 0])
     }))
 
-  it.live("AGENT-06: from a document that is huge, slow, redirected, of another or no JSON are none (X10)", () =>
-    Effect.gen(function*() {
-      const discovery = "/.well-known/openid-configuration"
-      const elsewhere = yield* startIssuer()
-      const spoil: Readonly<Record<string, (issuer: Effect.Success<ReturnType<typeof startIssuer>>) => void>> = {
-        "a huge set": ({ key, publish }) => publish([key.jwk, { kty: "oct", k: "x".repeat(70_000) }]),
-        "an endless set": ({ documents }) =>
-          void documents.serve("/keys", (response) => {
-            response.writeHead(200, { "content-type": "application/json" })
-            const more = () => {
-              while (!response.destroyed && response.write("[".repeat(16_384)));
-            }
-            response.on("drain", more)
-            more()
-          }),
-        "a redirected set": ({ documents }) =>
-          void documents.serve("/keys", (response) =>
-            void response.writeHead(302, { location: `${elsewhere.issuer}/keys` }).end()),
-        "a redirected discovery": ({ documents }) =>
-          void documents.serve(discovery, (response) =>
-            void response.writeHead(307, { location: `${elsewhere.issuer}${discovery}` }).end()),
-        "the discovery of another": ({ documents }) =>
-          void documents.serve(discovery, json({ issuer: elsewhere.issuer, jwks_uri: `${elsewhere.issuer}/keys` })),
-        "the discovery of nearly the same": ({ documents, issuer }) =>
-          void documents.serve(discovery, json({ issuer: `${issuer}/`, jwks_uri: `${issuer}/keys` })),
-        "keys at a private address": ({ documents, issuer }) =>
-          void documents.serve(discovery, json({ issuer, jwks_uri: "https://10.0.0.1/keys" })),
-        "keys of the cloud's metadata": ({ documents, issuer }) =>
-          void documents.serve(discovery, json({ issuer, jwks_uri: "https://169.254.169.254/latest" })),
-        "keys over plain HTTP": ({ documents, issuer }) =>
-          void documents.serve(discovery, json({ issuer, jwks_uri: "http://accounts.example/keys" })),
-        "keys in a file": ({ documents, issuer }) =>
-          void documents.serve(discovery, json({ issuer, jwks_uri: "file:///etc/passwd" })),
-        "a page of HTML": ({ documents, key }) =>
-          void documents.serve("/keys", json({ keys: [key.jwk] }, { "content-type": "text/html" })),
-        "no set": ({ documents, key }) => void documents.serve("/keys", json([key.jwk])),
-        "a fault": ({ documents }) => void documents.serve("/keys", (response) => void response.writeHead(500).end())
-      }
-      for (const [name, apply] of Object.entries(spoil)) {
+  it.live(
+    "AGENT-06: from a document that is huge, slow, redirected, of another or no JSON are none (X10)",
+    () =>
+      Effect.gen(function*() {
+        const discovery = "/.well-known/openid-configuration"
+        const elsewhere = yield* startIssuer()
+        const spoil: Readonly<Record<string, (issuer: Effect.Success<ReturnType<typeof startIssuer>>) => void>> = {
+          "a huge set": ({ key, publish }) => publish([key.jwk, { kty: "oct", k: "x".repeat(70_000) }]),
+          "an endless set": ({ documents }) =>
+            void documents.serve("/keys", (response) => {
+              response.writeHead(200, { "content-type": "application/json" })
+              const more = () => {
+                while (!response.destroyed && response.write("[".repeat(16_384)));
+              }
+              response.on("drain", more)
+              more()
+            }),
+          "a redirected set": ({ documents }) =>
+            void documents.serve(
+              "/keys",
+              (response) => void response.writeHead(302, { location: `${elsewhere.issuer}/keys` }).end()
+            ),
+          "a redirected discovery": ({ documents }) =>
+            void documents.serve(
+              discovery,
+              (response) => void response.writeHead(307, { location: `${elsewhere.issuer}${discovery}` }).end()
+            ),
+          "the discovery of another": ({ documents }) =>
+            void documents.serve(discovery, json({ issuer: elsewhere.issuer, jwks_uri: `${elsewhere.issuer}/keys` })),
+          "the discovery of nearly the same": ({ documents, issuer }) =>
+            void documents.serve(discovery, json({ issuer: `${issuer}/`, jwks_uri: `${issuer}/keys` })),
+          "keys at a private address": ({ documents, issuer }) =>
+            void documents.serve(discovery, json({ issuer, jwks_uri: "https://10.0.0.1/keys" })),
+          "keys of the cloud's metadata": ({ documents, issuer }) =>
+            void documents.serve(discovery, json({ issuer, jwks_uri: "https://169.254.169.254/latest" })),
+          "keys over plain HTTP": ({ documents, issuer }) =>
+            void documents.serve(discovery, json({ issuer, jwks_uri: "http://accounts.example/keys" })),
+          "keys in a file": ({ documents, issuer }) =>
+            void documents.serve(discovery, json({ issuer, jwks_uri: "file:///etc/passwd" })),
+          "a page of HTML": ({ documents, key }) =>
+            void documents.serve("/keys", json({ keys: [key.jwk] }, { "content-type": "text/html" })),
+          "no set": ({ documents, key }) => void documents.serve("/keys", json([key.jwk])),
+          "a fault": ({ documents }) => void documents.serve("/keys", (response) => void response.writeHead(500).end())
+        }
+        for (const [name, apply] of Object.entries(spoil)) {
+          const issuer = yield* startIssuer()
+          apply(issuer)
+          const server = yield* startServer({ issuers: [{ issuer: issuer.issuer, audiences: [audience] }] })
+          const before = elsewhere.documents.count()
+          const token = yield* issuer.sign()
+          const answer = yield* exchange(server, token)
+          assert.deepStrictEqual([answer.status, answer.json.error], [503, "temporarily_unavailable"], name)
+          assert.notInclude(answer.text, "jwks", name)
+          assert.strictEqual(elsewhere.documents.count(), before, name)
+          // Told once, and not asked for again by everyone who comes.
+          const asked = issuer.documents.count()
+          assert.strictEqual((yield* exchange(server, token)).status, 503, name)
+          assert.strictEqual(issuer.documents.count(), asked, name)
+          issuer.documents.serve(discovery, json({ issuer: issuer.issuer, jwks_uri: `${issuer.issuer}/keys` }))
+          issuer.publish([{ kty: "unknown to us" }, "no key", issuer.key.jwk])
+          server.advance(6_000)
+          assert.strictEqual((yield* exchange(server, token)).status, 200, name)
+          const lines = server.logged.filter((line) => line.startsWith(`{"message":"The keys of ${issuer.issuer} can`))
+          assert.strictEqual(lines.length, 2, lines.join("\n"))
+        }
+      }),
+    120_000
+  )
+
+  it.live(
+    "AGENT-06: that take too long are given up, and a caller that leaves takes none from the others (X10)",
+    () =>
+      Effect.gen(function*() {
         const issuer = yield* startIssuer()
-        apply(issuer)
+        let open: (() => void) | undefined
+        const held = new Promise<void>((resolve) => {
+          open = resolve
+        })
+        const keys = json({ keys: [issuer.key.jwk] })
+        issuer.documents.serve("/keys", (response) => void held.then(() => keys(response)))
         const server = yield* startServer({ issuers: [{ issuer: issuer.issuer, audiences: [audience] }] })
-        const before = elsewhere.documents.count()
-        const token = yield* issuer.sign()
-        const answer = yield* exchange(server, token)
-        assert.deepStrictEqual([answer.status, answer.json.error], [503, "temporarily_unavailable"], name)
-        assert.notInclude(answer.text, "jwks", name)
-        assert.strictEqual(elsewhere.documents.count(), before, name)
-        // Told once, and not asked for again by everyone who comes.
-        const asked = issuer.documents.count()
-        assert.strictEqual((yield* exchange(server, token)).status, 503, name)
-        assert.strictEqual(issuer.documents.count(), asked, name)
-        issuer.documents.serve(discovery, json({ issuer: issuer.issuer, jwks_uri: `${issuer.issuer}/keys` }))
-        issuer.publish([{ kty: "unknown to us" }, "no key", issuer.key.jwk])
-        server.advance(6_000)
-        assert.strictEqual((yield* exchange(server, token)).status, 200, name)
-        const lines = server.logged.filter((line) => line.startsWith(`{"message":"The keys of ${issuer.issuer} can`))
-        assert.strictEqual(lines.length, 2, lines.join("\n"))
-      }
-    }), 120_000)
+        const leaving = yield* Effect.forkScoped(
+          Effect.flatMap(issuer.sign(), (token) => exchange(server, token))
+        )
+        while (issuer.documents.count() < 2) yield* Effect.sleep("5 millis")
+        yield* server.cut
+        const other = yield* Effect.forkScoped(Effect.flatMap(issuer.sign(), (token) => exchange(server, token)))
+        yield* Effect.sleep("50 millis")
+        open?.()
+        const { status } = yield* Fiber.join(other)
+        assert.strictEqual(status, 200)
+        assert.strictEqual(issuer.documents.count(), 2)
+        void leaving
 
-  it.live("AGENT-06: that take too long are given up, and a caller that leaves takes none from the others (X10)", () =>
-    Effect.gen(function*() {
-      const issuer = yield* startIssuer()
-      let open: (() => void) | undefined
-      const held = new Promise<void>((resolve) => {
-        open = resolve
-      })
-      const keys = json({ keys: [issuer.key.jwk] })
-      issuer.documents.serve("/keys", (response) => void held.then(() => keys(response)))
-      const server = yield* startServer({ issuers: [{ issuer: issuer.issuer, audiences: [audience] }] })
-      const leaving = yield* Effect.forkScoped(
-        Effect.flatMap(issuer.sign(), (token) => exchange(server, token))
-      )
-      while (issuer.documents.count() < 2) yield* Effect.sleep("5 millis")
-      yield* server.cut
-      const other = yield* Effect.forkScoped(Effect.flatMap(issuer.sign(), (token) => exchange(server, token)))
-      yield* Effect.sleep("50 millis")
-      open?.()
-      const { status } = yield* Fiber.join(other)
-      assert.strictEqual(status, 200)
-      assert.strictEqual(issuer.documents.count(), 2)
-      void leaving
-
-      const slow = yield* startIssuer()
-      slow.documents.serve("/keys", (response) => void response.writeHead(200, { "content-type": "application/json" }).write("{"))
-      const patient = yield* startServer({ issuers: [{ issuer: slow.issuer, audiences: [audience] }] })
-      assert.strictEqual((yield* exchange(patient, yield* slow.sign())).status, 503)
-    }), 60_000)
+        const slow = yield* startIssuer()
+        slow.documents.serve(
+          "/keys",
+          (response) => void response.writeHead(200, { "content-type": "application/json" }).write("{")
+        )
+        const patient = yield* startServer({ issuers: [{ issuer: slow.issuer, audiences: [audience] }] })
+        assert.strictEqual((yield* exchange(patient, yield* slow.sign())).status, 503)
+      }),
+    60_000
+  )
 
   it.live("AGENT-06: on this machine are not read by a client that reaches public addresses only (X10)", () =>
     Effect.gen(function*() {
@@ -473,7 +530,9 @@ describe("the header of a proxy", () => {
       assert.deepInclude(Object(state.session), { subject: "sub-ada" })
       assert.strictEqual(Object(state.session).letInBy.actor, "issuer:gateway")
 
-      const strict = yield* startServer({ proxies: [{ ...proxies[0]!, from: [IpNetwork.fromStringUnsafe("10.1.2.3/32")] }] })
+      const strict = yield* startServer({
+        proxies: [{ ...proxies[0]!, from: [IpNetwork.fromStringUnsafe("10.1.2.3/32")] }]
+      })
       for (
         const headers of [
           { "x-remote-user": "ada" },
@@ -491,7 +550,11 @@ describe("the header of a proxy", () => {
   it.live("AGENT-06: comes once, has a name, and is one that the host has named (X11)", () =>
     Effect.gen(function*() {
       const server = yield* startServer({ proxies })
-      for (const headers of [{}, { "x-remote-user": "" }, { "x-remote-user": ["ada", "bob"] }, { "x-remote-user": "ada, bob" }]) {
+      for (
+        const headers of [{}, { "x-remote-user": "" }, { "x-remote-user": ["ada", "bob"] }, {
+          "x-remote-user": "ada, bob"
+        }]
+      ) {
         const answer = yield* exchange(server, "", fields, headers)
         assert.deepStrictEqual([answer.status, answer.json.error], [400, "invalid_request"])
         assert.include(String(answer.json.error_description), "header did not come, or came twice")
@@ -520,7 +583,10 @@ describe("the header of a proxy", () => {
         ) {
           const answer = yield* exchange(server, "", fields, { "x-remote-user": "ada", ...headers })
           // Only an authorization server, and a header that a browser asks about first, lead to the endpoint at all.
-          assert.strictEqual(answer.status, authorization || "dpop" in headers || "authorization" in headers ? 400 : 403)
+          assert.strictEqual(
+            answer.status,
+            authorization || "dpop" in headers || "authorization" in headers ? 400 : 403
+          )
           assert.include(answer.text, "origin")
         }
         assert.strictEqual(server.probe.calls.get("sessions.insert") ?? 0, 0)
@@ -578,7 +644,9 @@ describe("options", () => {
     options: Partial<IdentityProviders.Options>,
     kind: AuthPolicy.Kind = "loopback-browser"
   ) =>
-    Effect.scoped(Layer.build(IdentityProviders.layerWith({ admit: ({ subject }) => Effect.succeed({ subject }), ...options }))).pipe(
+    Effect.scoped(
+      Layer.build(IdentityProviders.layerWith({ admit: ({ subject }) => Effect.succeed({ subject }), ...options }))
+    ).pipe(
       Effect.provide(AuthPolicy.layer({ host: "127.0.0.1", kind })),
       Effect.provide([ReplayRepository.layerMemory, PublicHttp.layer(), NodeCrypto.layer])
     )
@@ -601,9 +669,15 @@ describe("options", () => {
         [{ issuers: [{ ...issuer, header: "Authorization" }] }, "one that the proxy writes"],
         [{ issuers: [issuer, issuer] }, "stands twice"],
         [{ proxies: [{ header: "x-user", from: [] }] }, "addresses in from"],
-        [{ proxies: [{ header: "x-user", from: [loopback], issuer: "https://accounts.example" }] }, "name that is no address"],
+        [
+          { proxies: [{ header: "x-user", from: [loopback], issuer: "https://accounts.example" }] },
+          "name that is no address"
+        ],
         [{ proxies: [{ header: "x user", from: [loopback] }] }, "one that the proxy writes"],
-        [{ proxies: [{ header: "x-user", from: [loopback] }, { header: "X-User", from: [loopback], issuer: "b" }] }, "stands twice"],
+        [
+          { proxies: [{ header: "x-user", from: [loopback] }, { header: "X-User", from: [loopback], issuer: "b" }] },
+          "stands twice"
+        ],
         [{ issuers: [issuer], clockSkew: "6 minutes" }, "clockSkew must be at most 5 minutes"],
         [{ issuers: [issuer], rereadInterval: "1 millis" }, "rereadInterval must be"]
       ]
@@ -625,7 +699,9 @@ describe("options", () => {
         documented("IdentityProviders")
       )
       const wrong = yield* Effect.flip(built.pipe(
-        Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnvRecord({ SALLYPORT_IDENTITY_ISSUERS: "https://a.example" })))
+        Effect.provide(
+          ConfigProvider.layer(ConfigProvider.fromEnvRecord({ SALLYPORT_IDENTITY_ISSUERS: "https://a.example" }))
+        )
       ))
       assert.include(String(wrong), "SALLYPORT_IDENTITY_ISSUERS must be issuers with their audiences")
     }))

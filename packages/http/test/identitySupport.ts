@@ -92,7 +92,14 @@ export interface IdentityServer extends Server {
 /** Starts a server that lets in each subject under its own name, unless the options say otherwise. */
 export const startServer = (
   options: Partial<IdentityProviders.Options>,
-  { authorization = false, http = PublicHttp.layer({ loopback: true }), ...server }: Omit<ServerOptions, "routes"> & {
+  {
+    authorization = false,
+    http = PublicHttp.layer({ loopback: true }),
+    replays = ReplayRepository.layerMemory,
+    ...server
+  }: Omit<ServerOptions, "routes"> & {
+    /** Where tokens are spent. */
+    readonly replays?: Layer.Layer<ReplayRepository.ReplayRepository>
     readonly http?: ReturnType<typeof PublicHttp.layer>
     /** Whether it is an authorization server too, whose token endpoint is open to pages of every origin. */
     readonly authorization?: boolean
@@ -110,7 +117,7 @@ export const startServer = (
         })),
         Layer.provide(authorization ? AuthorizationServer.layer : Layer.empty),
         Layer.provide(DpopProof.layer),
-        Layer.provide(ReplayRepository.layerMemory),
+        Layer.provide(replays),
         Layer.provide(http),
         Layer.orDie
       )

@@ -35,7 +35,18 @@ export class InvalidIdentityProvidersOptions extends Schema.TaggedError<InvalidI
  * @category constants
  * @since 0.1.0
  */
-export const algorithms = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "Ed25519"] as const
+export const algorithms = [
+  "RS256",
+  "RS384",
+  "RS512",
+  "PS256",
+  "PS384",
+  "PS512",
+  "ES256",
+  "ES384",
+  "EdDSA",
+  "Ed25519"
+] as const
 /**
  * @see {@link algorithms}
  *
@@ -275,13 +286,17 @@ const decode = <R, E>(
     for (const one of issuers) {
       const problem = problemOfIssuer(one)
       if (problem !== undefined) {
-        return yield* read.refuse(`each of ${read.name("issuers")} must ${problem}; ${JSON.stringify(one.issuer)} does not`)
+        return yield* read.refuse(
+          `each of ${read.name("issuers")} must ${problem}; ${JSON.stringify(one.issuer)} does not`
+        )
       }
     }
     for (const { from, header, issuer } of proxies) {
       if (from.length === 0 || !isName(issuer) || URL.canParse(issuer)) {
         return yield* read.refuse(
-          `each of proxies must have addresses in from, and a name that is no address; ${JSON.stringify(header)} has not`
+          `each of proxies must have addresses in from, and a name that is no address; ${
+            JSON.stringify(header)
+          } has not`
         )
       }
     }

@@ -38,5 +38,6 @@ export const nameRule: Input.Rule = Input.rule(Text.line(maxLength), `a line of 
 /** Takes subjects. */
 export const subjectRule: Input.Rule = {
   is: (value) => typeof value === "string" && subjectProblem(value) === undefined,
-  expected: `a line of up to ${maxLength} characters, not operator, system or connect, and not with ${issuerPrefix} at its beginning`
+  expected:
+    `a line of up to ${maxLength} characters, not operator, system or connect, and not with ${issuerPrefix} at its beginning`
 }
