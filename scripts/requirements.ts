@@ -162,7 +162,7 @@ const rules: Readonly<Record<string, Readonly<Record<string, Rule>>>> = JSON.par
 
 /** Returns the rows that a title names. */
 const rowsOf = (title: string): ReadonlyArray<string> =>
-  Array.from(title.matchAll(/(?<=[(,] ?)([CMRTZ])(\d+)(?:-[CMRTZ](\d+))?(?=[,)])/g)).flatMap((
+  Array.from(title.matchAll(/(?<=[(,] ?)([CMRTXZ])(\d+)(?:-[CMRTXZ](\d+))?(?=[,)])/g)).flatMap((
     [, letter, first, last]
   ) =>
     Array.from({ length: Number(last ?? first) - Number(first) + 1 }, (_, index) => `${letter}${Number(first) + index}`)

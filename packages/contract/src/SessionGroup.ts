@@ -70,6 +70,21 @@ export const codeGrant = "authorization_code"
  */
 export const bootstrapTokenType = "urn:sallyport:token-type:bootstrap-credential"
 /**
+ * Names the `subject_token_type` of an ID token of OpenID Connect (RFC 8693 section 3).
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const idTokenType = "urn:ietf:params:oauth:token-type:id_token"
+/**
+ * Names the `subject_token_type` of an identity that a proxy before the server sends in a header; the `subject_token` is the
+ * name of the header.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const proxyHeaderType = "urn:sallyport:token-type:proxy-header"
+/**
  * Names the `issued_token_type` of the tokens that the token endpoint issues (RFC 8693 section 3).
  *
  * @category constants
@@ -235,6 +250,10 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
       subject_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
       subject_token_type: Schema.optionalKey(Schema.String),
       requested_token_type: Schema.optionalKey(Schema.String),
+      /** For whom a token is wanted: this server alone. None acts for another. */
+      audience: Schema.optionalKey(Schema.Union([Schema.String, Schema.Array(Schema.String)])),
+      actor_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
+      actor_token_type: Schema.optionalKey(Schema.String),
       refresh_token: Schema.optionalKey(Schema.RedactedFromValue(Schema.String)),
       attempt_key: Schema.optionalKey(AttemptKey),
       /** Those of the grants of clients and devices, which a server takes if its host says so. */

@@ -5,12 +5,15 @@
  */
 import * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpServerError from "effect/http/HttpServerError"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Input from "./Input.ts"
 
@@ -107,3 +110,72 @@ export const boundedRequest = (request: HttpServerRequest.HttpServerRequest): Ht
   // Its `json` parses its `text`.
   return Object.create(request, { text: { value: text } })
 }
+// -----------------------------------------------------------------------------
+// Documents
+// -----------------------------------------------------------------------------
+
+/**
+ * Reports a document that cannot be read. The problem is for people, and completes a sentence about the document.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class DocumentUnreadable extends Schema.TaggedError<DocumentUnreadable>()("DocumentUnreadable", {
+  problem: Schema.String
+}) {
+  override get message() {
+    return `The document cannot be read: ${this.problem}`
+  }
+}
+
+const maxAgeSeconds = 86_400
+const defaultAgeSeconds = 300
+
+/** Returns for how long a response may be kept (RFC 9111 section 5.2.2), in milliseconds. */
+const ageOf = (cacheControl: string | undefined): number => {
+  if (cacheControl === undefined) return defaultAgeSeconds * 1_000
+  if (/\b(?:no-store|no-cache|private)\b/i.test(cacheControl)) return 0
+  const seconds = /\bmax-age\s*=\s*"?(\d{1,9})/i.exec(cacheControl)?.[1]
+  return Math.min(Number(seconds ?? defaultAgeSeconds), maxAgeSeconds) * 1_000
+}
+
+/**
+ * Reads a document of JSON. Only the status 200 counts, no redirect is followed, no cookie is sent, and the document is at
+ * most `maxBytes` long. It may be kept for `keptMillis`: as long as its `Cache-Control` says, at most a day, and 5 minutes if
+ * that says nothing. It has no deadline of its own.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const readJson: (url: string, maxBytes: number) => Effect.Effect<
+  { readonly value: unknown; readonly keptMillis: number },
+  DocumentUnreadable,
+  HttpClient.HttpClient
+> = Effect.fnUntraced(
+  function*(url: string, maxBytes: number) {
+    const http = yield* HttpClient.HttpClient
+    const refuse = (problem: string) => new DocumentUnreadable({ problem })
+    const response = yield* http.execute(HttpClientRequest.get(url, { headers: { accept: "application/json" } })).pipe(
+      Effect.provideService(FetchHttpClient.RequestInit, { redirect: "manual", credentials: "omit" })
+    )
+    if (response.status !== 200) return yield* refuse(`it was answered with the status ${response.status}, not 200`)
+    if (!/^application\/(?:[a-z0-9.-]+\+)?json\s*(?:;|$)/i.test(response.headers["content-type"] ?? "")) {
+      return yield* refuse("it is not sent as application/json")
+    }
+    const bytes = yield* readAtMost(response, maxBytes, () => refuse(`it is longer than ${maxBytes} bytes`))
+    const value = yield* Effect.try({
+      try: (): unknown => {
+        const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes)
+        return Input.isBoundedJson(text) ? JSON.parse(text) : undefined
+      },
+      catch: () => refuse("it is no JSON")
+    })
+    if (value === undefined) return yield* refuse("it has more lists, objects or different names than are read")
+    return { value, keptMillis: ageOf(response.headers["cache-control"]) }
+  },
+  Effect.scoped,
+  Effect.catchTag(
+    "HttpClientError",
+    () => Effect.fail(new DocumentUnreadable({ problem: "it cannot be reached at a public address" }))
+  )
+)

@@ -10,6 +10,7 @@ import {
   codeGrant,
   deviceCodeGrant,
   machineTokenType,
+  proxyHeaderType,
   refreshGrant,
   tokenExchange
 } from "@sallyport/contract/SessionGroup"
@@ -20,7 +21,7 @@ import { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCred
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import type { InvalidProof, NonceRequired, ReplayStoreUnavailable } from "@sallyport/core/access/DpopProof"
 import { reachOf } from "@sallyport/core/access/Principal"
-import { SessionId, type SessionMethod } from "@sallyport/core/access/Session"
+import { issuerPrefix, SessionId, type SessionMethod } from "@sallyport/core/access/Session"
 import {
   type IssuedSession,
   type SessionCredentialError,
@@ -40,6 +41,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { authenticate, challenge, checkOrigin } from "./Authentication.ts"
+import { IdentityProviders, IdentityRefused } from "./IdentityProviders.ts"
 import * as Dpop from "./internal/dpop.ts"
 import * as Address from "./internal/address.ts"
 import { targetOf, targets } from "./internal/authorizationRequest.ts"
@@ -291,6 +293,79 @@ const exchangeDevice = Effect.fnUntraced(function*(payload: {
   }
 })
 
+/** Fails unless a token is wanted for this server, and for whom the subject token names (RFC 8693 sections 2.1 and 2.2.2). */
+const checkTarget = Effect.fnUntraced(function*(
+  payload: ClientParameters & {
+    readonly audience?: string | ReadonlyArray<string>
+    readonly actor_token?: Redacted.Redacted
+    readonly actor_token_type?: string
+  }
+) {
+  if (given(payload.actor_token) || payload.actor_token_type) {
+    return yield* Wire.oauthInvalidRequest({ message: "No one acts for another here; leave the actor_token out" })
+  }
+  const named = [payload.resource ?? [], payload.audience ?? []].flat().filter((uri) => uri !== "")
+  // Under a prefix, if the server is mounted there.
+  const api = `${yield* Address.base}${(yield* Address.target).replace(/\?.*/s, "").replace(/\/oauth\/token\/?$/, "")}`
+  if (named.some((uri) => uri !== api && uri !== `${api}/`)) {
+    return yield* Wire.oauthInvalidTarget({ message: "Identities are exchanged for tokens of this server's API only" })
+  }
+})
+
+/** Exchanges an identity that others have checked. */
+const exchangeIdentity = Effect.fnUntraced(function*(
+  providers: IdentityProviders["Service"],
+  { machine, method, proof, scopes, token, tokenType }: {
+    readonly tokenType: string
+    readonly token: Redacted.Redacted
+    readonly machine: boolean
+    readonly method: SessionMethod
+    readonly scopes: ReadonlyArray<AccessScope.AccessScope> | undefined
+    readonly proof: Effect.Success<typeof proofOfKey>
+  }
+) {
+  const request = yield* HttpServerRequest.HttpServerRequest
+  const sessions = yield* SessionCredentialService
+  return yield* Effect.gen(function*() {
+    const { issuer, spend, ...admitted } = yield* providers.identify(tokenType, token)
+    const missing = AccessScope.missing(admitted.scopes, scopes ?? [])
+    if (missing.length > 0) {
+      return yield* Wire.oauthInvalidScope({ message: `This identity may not have ${missing.join(", ")}` })
+    }
+    const proven = proof === undefined ? undefined : yield* proof
+    // Last, when all else is right: both are good once.
+    if (proven !== undefined) yield* proven.spend
+    yield* spend
+    return yield* sessions.issue({
+      ...admitted,
+      scopes: [...new Set(scopes ?? admitted.scopes)],
+      method,
+      machine,
+      proofKeyThumbprint: proven?.proofKeyThumbprint,
+      device: {
+        userAgent: Text.fromHeader(request.headers["user-agent"]),
+        address: Option.getOrNull(request.remoteAddress)
+      },
+      actor: `${issuerPrefix}${issuer}`
+    })
+  }).pipe(
+    Effect.catchReasons("DpopProofError", proofRefusals, (reason) => Effect.die(reason)),
+    Effect.catchReasons("IdentityProvidersError", {
+      IdentityRefused: (reason) => Wire.oauthInvalidRequest(reason),
+      IdentityNotAdmitted: (reason) => Wire.oauthInvalidRequest(reason),
+      IdentityUnavailable: (reason) => Wire.oauthUnavailable(reason)
+    }, (reason) => Effect.die(reason)),
+    Effect.catchReasons("SessionCredentialError", {
+      // A subject may be made of a claim; all else is the host's own.
+      InvalidInput: (reason) =>
+        reason.field === "subject"
+          ? Wire.oauthInvalidRequest(new IdentityRefused({ problem: "unfit" }))
+          : Effect.die(reason),
+      SessionStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
+    }, (reason) => Effect.die(reason))
+  )
+})
+
 /** Answers 503 if the store does not answer, which is all that these endpoints can fail with. */
 const onlyUnavailable = <A, R>(effect: Effect.Effect<A, SessionCredentialError, R>) =>
   Effect.catchReasons(effect, "SessionCredentialError", {
@@ -401,14 +476,20 @@ export const layer = HttpApiBuilder.group(
           }
           return yield* refresh(payload.refresh_token, scopes, client)
         }
-        // Pages of other origins may exchange what only they hold. The guess of a code is left to our own.
+        const providers = Option.getOrUndefined(yield* Effect.serviceOption(IdentityProviders))
+        const tokenType = payload.subject_token_type ?? ""
+        const isIdentity = providers?.tokenTypes.includes(tokenType) === true
+        // Pages of other origins may exchange what only they hold. The guess of a code, and whom a proxy knows by the address
+        // or the cookie of the browser, are left to our own.
         const { authorization, dpop } = (yield* HttpServerRequest.HttpServerRequest).headers
-        if (server !== undefined && authorization === undefined && dpop === undefined) {
+        const isGuess = server !== undefined && authorization === undefined && dpop === undefined && !isIdentity
+        if (isGuess || tokenType === proxyHeaderType) {
           yield* Effect.catchTag(checkOrigin({ vouched: false }), "Forbidden", Wire.oauthInvalidRequest)
         }
-        if (!given(payload.subject_token) || payload.subject_token_type !== bootstrapTokenType) {
+        if (!given(payload.subject_token) || (tokenType !== bootstrapTokenType && !isIdentity)) {
+          const types = [bootstrapTokenType, ...providers?.tokenTypes ?? []]
           return yield* Wire.oauthInvalidRequest({
-            message: `A subject_token is needed, with the subject_token_type ${bootstrapTokenType}`
+            message: `A subject_token is needed, with the subject_token_type ${types.join(" or ")}`
           })
         }
         const requested = payload.requested_token_type || accessTokenType
@@ -420,12 +501,16 @@ export const layer = HttpApiBuilder.group(
         const proof = yield* proofOfKey
         const method = proof === undefined ? "bearer-access-token" : "dpop-access-token"
         yield* offersMethod(method, Wire.oauthInvalidRequest)
+        const wanted = { machine: requested === machineTokenType, scopes, method, proof } as const
+        if (providers !== undefined && isIdentity) {
+          yield* checkTarget(payload)
+          return yield* tokenResponse(
+            yield* exchangeIdentity(providers, { ...wanted, tokenType, token: payload.subject_token })
+          )
+        }
         const issued = yield* signIn({
+          ...wanted,
           credential: payload.subject_token,
-          machine: requested === machineTokenType,
-          scopes,
-          method,
-          proof,
           attemptKey: payload.attempt_key
         }).pipe(
           Effect.catchReasons("DpopProofError", proofRefusals, (reason) => Effect.die(reason)),

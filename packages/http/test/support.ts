@@ -149,6 +149,8 @@ export interface ServerOptions {
   readonly tracer?: Tracer.Tracer | undefined
   /** What is mounted; the whole surface by default. */
   readonly routes?: Routes | undefined
+  /** What state is kept in; in memory, and watched by the probe, by default. */
+  readonly repositories?: Layer.Layer<Layer.Success<typeof Repositories>> | undefined
   readonly program?: (request: RunProgram.RunProgramRequest) => ReturnType<RunProgram.RunProgram["Service"]["execute"]>
   /** What runs are executed by, in place of `program`. */
   readonly runProgram?: Layer.Layer<RunProgram.RunProgram, never, RunEventLog.RunEventLog> | undefined
@@ -216,7 +218,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
       publicUrl: options.publicUrl === undefined ? undefined : new URL(options.publicUrl)
     })
   ).pipe(
-    Layer.provideMerge(Repositories),
+    Layer.provideMerge(options.repositories ?? Repositories),
     Layer.provideMerge(Layer.mergeAll(Probe.layer, NodeCrypto.layer))
   )
   const logged: Array<string> = []

@@ -8,9 +8,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
-import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
@@ -62,17 +60,6 @@ export interface Options {
 }
 
 const maxBytes = 5 * 1024
-const maxAgeSeconds = 86_400
-const defaultAgeSeconds = 300
-
-/** Returns for how long a response may be kept (RFC 9111 section 5.2.2), in milliseconds. */
-const ageOf = (cacheControl: string | undefined): number => {
-  if (cacheControl === undefined) return defaultAgeSeconds * 1_000
-  if (/\b(?:no-store|no-cache|private)\b/i.test(cacheControl)) return 0
-  const seconds = /\bmax-age\s*=\s*"?(\d{1,9})/i.exec(cacheControl)?.[1]
-  return Math.min(Number(seconds ?? defaultAgeSeconds), maxAgeSeconds) * 1_000
-}
-
 /**
  * Creates the service on an HTTP client that reaches public addresses only: `PublicHttp` of `@sallyport/node` checks each
  * address that it connects to.
@@ -97,29 +84,14 @@ export const make: (options?: Options) => Effect.Effect<
 
   const fetch = (id: string, few: Semaphore.Semaphore) =>
     Effect.gen(function*() {
-      const response = yield* http.execute(HttpClientRequest.get(id, { headers: { accept: "application/json" } })).pipe(
-        Effect.provideService(FetchHttpClient.RequestInit, { redirect: "manual", credentials: "omit" })
-      )
-      if (response.status !== 200) return yield* refuse(`it was answered with the status ${response.status}, not 200`)
-      if (!/^application\/(?:[a-z0-9.-]+\+)?json\s*(?:;|$)/i.test(response.headers["content-type"] ?? "")) {
-        return yield* refuse("it is not sent as application/json")
-      }
-      const bytes = yield* BoundedHttp.readAtMost(
-        response,
-        maxBytes,
-        () => refuse(`it is longer than ${maxBytes} bytes`)
-      )
-      const document = yield* Effect.try({
-        try: (): unknown => JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes)),
-        catch: () => refuse("it is no JSON")
-      })
-      return { client: readDocument(id, document), ageMillis: ageOf(response.headers["cache-control"]) }
+      const { keptMillis, value } = yield* BoundedHttp.readJson(id, maxBytes)
+      return { client: readDocument(id, value), keptMillis }
     }).pipe(
-      Effect.scoped,
+      Effect.provideService(HttpClient.HttpClient, http),
       few.withPermits(1),
       Effect.timeout(Duration.seconds(5)),
       Effect.catchTags({
-        HttpClientError: () => Effect.fail(refuse("it cannot be reached at a public address")),
+        DocumentUnreadable: ({ problem }) => Effect.fail(refuse(problem)),
         TimeoutError: () => Effect.fail(refuse("it takes too long to come"))
       })
     )
@@ -131,9 +103,9 @@ export const make: (options?: Options) => Effect.Effect<
       const { few, known } = by?.signedIn === true ? forSignedIn : forStrangers
       const before = forSignedIn.known.get(id) ?? known.get(id)
       if (before !== undefined && before.untilMillis > (yield* Clock.currentTimeMillis)) return before.client
-      const { ageMillis, client } = yield* fetch(id, few)
+      const { client, keptMillis } = yield* fetch(id, few)
       if (typeof client === "string") return yield* refuse(client)
-      if (ageMillis > 0) known.set(id, { client, untilMillis: (yield* Clock.currentTimeMillis) + ageMillis })
+      if (keptMillis > 0) known.set(id, { client, untilMillis: (yield* Clock.currentTimeMillis) + keptMillis })
       return client
     })
   })

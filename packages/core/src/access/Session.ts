@@ -67,6 +67,15 @@ export const SessionId = Schema.NonEmptyString.pipe(Schema.brand("SessionId"))
 export type SessionId = typeof SessionId.Type
 
 /**
+ * Begins the name that the access feed and the lists have for an issuer of identities which let a device in: `issuer:` and
+ * the issuer's own. No subject begins with it.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const issuerPrefix = "issuer:"
+
+/**
  * Says who let a session's device in.
  *
  * @category models
@@ -74,8 +83,8 @@ export type SessionId = typeof SessionId.Type
  */
 export const LetInBy = Schema.Struct({
   /**
-   * Who issued the pairing link, or began the session without one: a subject, `operator`, or `connect` if it was the
-   * decision about the client with the session's proof key.
+   * Who issued the pairing link, or began the session without one: a subject, `operator`, `connect` if it was the decision
+   * about the client with the session's proof key, or {@link issuerPrefix} and the issuer whose identity was exchanged.
    */
   actor: Schema.NonEmptyString,
   /** The session that issued the link, or null if none did. */

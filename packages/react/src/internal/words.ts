@@ -100,11 +100,11 @@ const actors: Readonly<Record<string, string>> = {
   connect: "The relay"
 }
 
-/** Names who did something, at the beginning of a sentence. */
-export const actor = (actor: string): string => actors[actor] ?? actor
+/** Names who did something, at the beginning of a sentence. An issuer of identities goes by its own name. */
+export const actor = (actor: string): string => actors[actor] ?? actor.replace(/^issuer:/, "")
 
 /** Names who did something, within a sentence. */
-export const by = (actor: string): string => actors[actor]?.replace("The", "the") ?? actor
+export const by = (name: string): string => actors[name]?.replace("The", "the") ?? actor(name)
 
 /** Says how a device left. */
 export const leaving = (id: string, changes: ReadonlyArray<Change>): string => {

@@ -78,8 +78,8 @@ export class ScopeNotHeld extends Schema.TaggedError<ScopeNotHeld>()("ScopeNotHe
 
 /**
  * Reports a subject that a link cannot be for. Only the operator says whom a link is for (`foreign`); no subject may be called
- * as one of the feed's own actors, `operator`, `system` and `connect` (`reserved`); and a name is one line of text (`empty`,
- * `malformed`). No link was made.
+ * as one of the feed's own actors: `operator`, `system`, `connect`, or what begins with `issuer:` (`reserved`); and a name is
+ * one line of text (`empty`, `malformed`). No link was made.
  *
  * @category errors
  * @since 0.1.0
@@ -92,7 +92,8 @@ export class SubjectNotAllowed extends Schema.TaggedError<SubjectNotAllowed>()("
       case "foreign":
         return "Only the operator issues links for another subject; leave the subject out to issue one for yourself"
       case "reserved":
-        return "A subject cannot be called operator, system or connect: the access feed tells these from people by their names"
+        return "A subject cannot be called operator, system or connect, or begin with issuer:, as the access feed tells these from " +
+          "people by their names"
       default:
         return "A subject is a line of up to 255 characters and 512 bytes: it cannot be empty, or hold control characters or invisible ones"
     }

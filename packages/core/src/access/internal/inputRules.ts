@@ -5,6 +5,7 @@ import * as Input from "../../Input.ts"
 import * as Schema from "effect/Schema"
 import * as Text from "../../Text.ts"
 import { AccessScope } from "../AccessScope.ts"
+import { issuerPrefix } from "../Session.ts"
 
 /** The names that the access feed has for others than people: actors, and who issued a connecting client's link. */
 const reservedSubjects: ReadonlyArray<string> = ["operator", "system", "connect"]
@@ -21,7 +22,7 @@ export const subjectProblem = (subject: string): "empty" | "malformed" | "reserv
     ? "empty"
     : !Text.isLine(subject, maxLength) || !Text.isKey(subject, maxLength)
     ? "malformed"
-    : reservedSubjects.includes(subject)
+    : reservedSubjects.includes(subject) || subject.startsWith(issuerPrefix)
     ? "reserved"
     : undefined
 
@@ -37,5 +38,6 @@ export const nameRule: Input.Rule = Input.rule(Text.line(maxLength), `a line of 
 /** Takes subjects. */
 export const subjectRule: Input.Rule = {
   is: (value) => typeof value === "string" && subjectProblem(value) === undefined,
-  expected: `a line of up to ${maxLength} characters, and not operator, system or connect`
+  expected:
+    `a line of up to ${maxLength} characters, not operator, system or connect, and not with ${issuerPrefix} at its beginning`
 }
