@@ -89,6 +89,7 @@ describe("the page for devices in Chromium", () => {
           yield* step(() => page.goto(`${site}/form`))
           yield* step(() => page.getByRole("button", { name: "Go" }).click())
           yield* step(() => page.waitForURL(approve))
+          yield* text(page, /A page of another origin sent this request/)
           yield* step(() => page.goto(`${site}/script`))
           yield* step(() =>
             page.waitForFunction(() => document.body.dataset.done === "yes", undefined, { polling: 50 })
