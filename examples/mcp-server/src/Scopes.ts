@@ -11,9 +11,12 @@ declare module "@sallyport/core/access/AccessScope" {
   }
 }
 
-/** Provides the vocabulary at run time: all that the operator of this server may grant. */
-export const layer = Layer.succeed(AccessScope.Vocabulary, [
-  ...AccessScope.builtin,
-  "greenhouse:read",
-  "greenhouse:water"
-])
+/** Provides the vocabulary at run time, which is all that the operator of this server may grant, and what it is called. */
+export const layer = Layer.merge(
+  Layer.succeed(AccessScope.Vocabulary, [...AccessScope.builtin, "greenhouse:read", "greenhouse:water"]),
+  Layer.succeed(AccessScope.Titles, {
+    ...AccessScope.titles,
+    "greenhouse:read": "Read the greenhouse’s sensors",
+    "greenhouse:water": "Water the greenhouse"
+  })
+)

@@ -121,7 +121,7 @@ describe("an MCP server that programs sign in to", () => {
         yield* step(() => question.waitFor())
         yield* axe(page, "consent")
         const asked = yield* step(() => page.innerText("main"))
-        for (const words of [origin.slice(7), "Greenhouse tools", "greenhouse:read", "greenhouse:water"]) {
+        for (const words of [origin.slice(7), "Greenhouse tools", "Water the greenhouse greenhouse:water"]) {
           assert.include(asked, words)
         }
 

@@ -22,6 +22,7 @@ import * as EventStream from "@sallyport/http/EventStream"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Shutdown from "@sallyport/http/Shutdown"
 import * as TrustedProxies from "@sallyport/http/TrustedProxies"
+import * as ConnectWebhook from "@sallyport/node/ConnectWebhook"
 import * as NodeDigest from "@sallyport/node/NodeDigest"
 import * as NodeMac from "@sallyport/node/NodeMac"
 import * as NodeWriter from "@sallyport/node/NodeWriter"
@@ -67,6 +68,8 @@ export interface Options {
   readonly publicUrl?: URL | undefined
   /** Whether programs, such as MCP clients, can sign in by a person's consent. Default false. */
   readonly authorizationServer?: boolean | undefined
+  /** Who is told, signed, of each client and device that waits for a decision; none by default. */
+  readonly webhook?: ConnectWebhook.Options | undefined
   /** The proxies whose `X-Forwarded` headers are trusted; none by default. */
   readonly trustedProxies?: ReadonlyArray<IpNetwork> | undefined
   /**
@@ -202,13 +205,21 @@ export const layer = (options: Options) =>
       ).pipe(
         Shutdown.graceful,
         Layer.provide(options.authorizationServer === true ? layerAuthorization : Layer.empty),
+        Layer.provide(
+          options.webhook === undefined
+            ? Layer.empty
+            : Layer.provide(ConnectWebhook.layer(options.webhook), AccessFeed.layer)
+        ),
         Layer.provideMerge(layerServices),
         Layer.provideMerge(Persistence.layer({ database: options.database, state }))
       )
   )).pipe(
-    // The port comes before the state, so that a second server on the same port changes nothing. The policy comes
-    // before the port, so that a server with a refused policy is never reachable.
+    // The port comes before the state, so that a second server on the same port changes nothing. The policy and the
+    // webhook come before the port, so that a server that is refused for them is never reachable.
     Layer.provideMerge(layerServer(options)),
+    Layer.provideMerge(
+      options.webhook === undefined ? Layer.empty : Layer.effectDiscard(ConnectWebhook.check(options.webhook))
+    ),
     Layer.provideMerge(
       AuthPolicy.layer({ host: options.host, kind: options.policy, name: options.name, publicUrl: options.publicUrl })
     ),

@@ -6,6 +6,7 @@ import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCre
 import * as PairingUrl from "@sallyport/core/access/PairingUrl"
 import { Accent } from "@sallyport/http/Sallyport"
 import * as TrustedProxies from "@sallyport/http/TrustedProxies"
+import type * as ConnectWebhook from "@sallyport/node/ConnectWebhook"
 import * as Cause from "effect/Cause"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -79,6 +80,14 @@ const flags = {
     Flag.withFallbackConfig(Config.Boolean("SALLYPORT_AUTHORIZATION_SERVER")),
     Flag.withDefault(false)
   ),
+  webhookUrl: Flag.String("webhook-url").pipe(
+    Flag.withDescription(
+      "Where to post, signed, that a client or a device waits for you: an HTTPS address; SALLYPORT_WEBHOOK_SECRET is the " +
+        "secret that the receiver has as well"
+    ),
+    Flag.withFallbackConfig(Config.String("SALLYPORT_WEBHOOK_URL")),
+    Flag.optional
+  ),
   trustedProxy: Flag.String("trusted-proxy").pipe(
     Flag.withDescription(
       "A proxy of yours, as an address or a network such as 10.0.0.0/8, whose X-Forwarded headers say who a request is " +
@@ -104,6 +113,25 @@ const flags = {
     Flag.withDefault(false)
   )
 }
+
+/** Reads the rest of a webhook's options. Its secret is no argument, as other users of the machine can read those. */
+const webhookOf = Effect.fnUntraced(function*(url: string): Effect.fn.Return<
+  ConnectWebhook.Options,
+  CommandFailed | Config.ConfigError
+> {
+  const secret = yield* Config.option(Config.Redacted("SALLYPORT_WEBHOOK_SECRET"))
+  if (Option.isNone(secret)) {
+    return yield* new CommandFailed({
+      code: "Failed",
+      message: "The webhook has no secret; set SALLYPORT_WEBHOOK_SECRET to whsec_ and 24 to 64 random bytes in base64"
+    })
+  }
+  return {
+    url,
+    secret: secret.value,
+    allowLoopback: yield* Config.withDefault(Config.Boolean("SALLYPORT_WEBHOOK_ALLOW_LOOPBACK"), false)
+  }
+})
 
 /** Says why browsers elsewhere cannot pair, and what to do: they keep a session of this policy over TLS only. */
 const insecure =
@@ -183,6 +211,7 @@ export const serve = Command.make(
         accent: Option.getOrUndefined(accent),
         publicUrl: base,
         authorizationServer: others.authorizationServer,
+        webhook: Option.isSome(others.webhookUrl) ? yield* webhookOf(others.webhookUrl.value) : undefined,
         trustedProxies,
         keepAliveTimeout: Option.getOrUndefined(others.keepAliveTimeout),
         headersTimeout: Option.getOrUndefined(others.headersTimeout),

@@ -1,5 +1,6 @@
 /** What tests of the pages do in a browser. */
 import * as Effect from "effect/Effect"
+import * as Http from "node:http"
 import type { BrowserContext, Page } from "playwright-core"
 import * as Browser from "../../../test-support/browser.ts"
 
@@ -46,3 +47,27 @@ export const pair = Effect.fnUntraced(function*(page: Page, pairingUrl: string) 
   yield* click(page, "Pair this browser")
   yield* text(page, signedIn)
 })
+
+/** Serves pages on another port of this machine, each with what a neighbour may set. */
+export const neighbour = (
+  answers: (path: string) => { readonly body: string; readonly headers?: Http.OutgoingHttpHeaders }
+) =>
+  Effect.acquireRelease(
+    Effect.callback<{ readonly url: string; readonly close: () => void }>((resume) => {
+      const server = Http.createServer((request, response) => {
+        const { body, headers } = answers(request.url ?? "/")
+        response.writeHead(200, { "content-type": "text/html", ...headers }).end(body)
+      }).listen(0, "127.0.0.1", () => {
+        const address = server.address()
+        const port = typeof address === "object" && address !== null ? address.port : 0
+        resume(Effect.succeed({
+          url: `http://127.0.0.1:${port}`,
+          close: () => {
+            server.closeAllConnections()
+            server.close()
+          }
+        }))
+      })
+    }),
+    ({ close }) => Effect.sync(close)
+  )

@@ -3,13 +3,12 @@ import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as PairingCode from "@sallyport/core/access/PairingCode"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import * as Http from "node:http"
 import * as NPath from "node:path"
 import type { Page } from "playwright-core"
 import * as Sallyport from "../../../test-support/backend.ts"
 import * as Browser from "../../../test-support/browser.ts"
 import * as Programs from "../../../test-support/programs.ts"
-import { click, pair, signedIn, text } from "./pages.ts"
+import { click, neighbour, pair, signedIn, text } from "./pages.ts"
 
 const { step } = Browser
 
@@ -46,28 +45,6 @@ const isSignedIn = (page: Page) =>
       const state: { readonly authenticated: boolean } = await (await fetch("/api/auth/session")).json()
       return state.authenticated
     })
-  )
-
-/** Serves pages on another port of this machine, each with what a neighbour may set. */
-const neighbour = (answers: (path: string) => { readonly body: string; readonly headers?: Http.OutgoingHttpHeaders }) =>
-  Effect.acquireRelease(
-    Effect.callback<{ readonly url: string; readonly close: () => void }>((resume) => {
-      const server = Http.createServer((request, response) => {
-        const { body, headers } = answers(request.url ?? "/")
-        response.writeHead(200, { "content-type": "text/html", ...headers }).end(body)
-      }).listen(0, "127.0.0.1", () => {
-        const address = server.address()
-        const port = typeof address === "object" && address !== null ? address.port : 0
-        resume(Effect.succeed({
-          url: `http://127.0.0.1:${port}`,
-          close: () => {
-            server.closeAllConnections()
-            server.close()
-          }
-        }))
-      })
-    }),
-    ({ close }) => Effect.sync(close)
   )
 
 describe("the pairing page in Chromium", () => {

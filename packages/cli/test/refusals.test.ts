@@ -366,6 +366,34 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
   )
 
   refuses(
+    "OPS-06 CONN-16: a webhook without a secret",
+    Effect.map(Sallyport.freshState, (state) => ({
+      args: ["--port", "0", "--state-dir", state, "--webhook-url", "https://203.0.113.1/"],
+      unchanged: state
+    }))
+  )
+
+  const webhookSecret = Buffer.alloc(32, 7).toString("base64")
+  for (
+    const [what, url, secret] of [
+      ["plain http", "http://203.0.113.1/", `whsec_${webhookSecret}`],
+      ["an address of this machine", "https://127.0.0.1/", `whsec_${webhookSecret}`],
+      ["no address", "hook", `whsec_${webhookSecret}`],
+      ["a secret without its prefix", "https://203.0.113.1/", webhookSecret]
+    ] as const
+  ) {
+    refuses(
+      `OPS-06 CONN-16: a webhook that cannot work (${what})`,
+      Effect.map(Sallyport.freshState, (state) => ({
+        args: ["--port", "0", "--state-dir", state],
+        env: { SALLYPORT_WEBHOOK_URL: url, SALLYPORT_WEBHOOK_SECRET: secret },
+        secrets: [webhookSecret],
+        unchanged: state
+      }))
+    )
+  }
+
+  refuses(
     "OPS-06 HTTP-03: a trusted proxy that is neither an address nor a network",
     Effect.map(Sallyport.freshState, (state) => ({
       args: ["--port", "0", "--state-dir", state, "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "10.0.0.1/8"],

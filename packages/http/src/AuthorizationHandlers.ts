@@ -3,6 +3,7 @@
  * with its pages (RFC 6749 section 4.1), revocation (RFC 7009) and introspection (RFC 7662). The tokens themselves come from
  * the token endpoint, `POST /oauth/token`.
  */
+import * as AccessScope from "@sallyport/core/access/AccessScope"
 import { AuthorizationServer } from "@sallyport/core/access/AuthorizationServer"
 import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import type { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
@@ -199,6 +200,7 @@ const show = authorize(Effect.fnUntraced(function*(request) {
   return yield* ConsentPage.consent(request, {
     session,
     lifetime: (yield* SessionCredentialService).lifetime,
+    titles: yield* AccessScope.Titles,
     seal: yield* server.sealForm(sealedText(request, session.id))
   })
 }))

@@ -317,7 +317,8 @@ describe("the authorization endpoint", () => {
             "registered by the operator",
             "127.0.0.1:52163",
             `Tools (${origin(server)}/mcp)`,
-            "runs:operate",
+            "Watch runs <code>runs:read</code>",
+            "Start &lt;and&gt; stop <code>runs:operate</code>",
             "10d",
             "on the machine of this browser"
           ]
@@ -401,7 +402,7 @@ describe("the authorization endpoint", () => {
       })
       const cookie = yield* signIn({ scopes: ["access:read", "access:write", "runs:read"] })
       const { page: asked, query } = yield* decide(server, path, { cookie, scopes: ["runs:read", "runs:operate"] })
-      assert.include(asked.text, "It also asks for runs:operate, which you do not hold")
+      assert.include(asked.text, "It also asks for “Start &lt;and&gt; stop” (runs:operate), which you do not hold")
       const granted = yield* exchange(server, query.code ?? "")
       assert.strictEqual(granted.json.scope, "runs:read")
 

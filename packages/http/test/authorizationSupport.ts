@@ -1,6 +1,7 @@
 /**
  * An authorization server with an MCP server beside it, the documents of clients, and a person with a browser who decides.
  */
+import * as AccessScope from "@sallyport/core/access/AccessScope"
 import * as AuthorizationServer from "@sallyport/core/access/AuthorizationServer"
 import * as ClientDocuments from "@sallyport/core/access/ClientDocuments"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
@@ -83,6 +84,9 @@ export const startServer = (
         dpop === undefined ? Layer.empty : Layer.provide(DpopProof.layerWith(dpop), ReplayRepository.layerMemory)
       ),
       Layer.provide(PublicHttp.layer({ loopback: true })),
+      Layer.provide(
+        Layer.succeed(AccessScope.Titles, { ...AccessScope.titles, "runs:operate": "Start <and> stop" })
+      ),
       Layer.orDie
     )
   })

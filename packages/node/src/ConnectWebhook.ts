@@ -101,6 +101,24 @@ export const sign = Effect.fnUntraced(function*(secret: Redacted.Redacted, messa
   return `v1,${Base64.encode(tag)}`
 })
 
+/**
+ * Fails if the URL or the secret of a webhook cannot work, before anything is built that changes something. {@link layer}
+ * does the same.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const check = Effect.fnUntraced(function*(
+  { allowLoopback: loopback, secret, url }: Options
+): Effect.fn.Return<void, InvalidConnectWebhookOptions, Mac.Mac> {
+  yield* sign(secret, { id: "", timestamp: 0, body: "" })
+  const checkUrl = yield* PublicHttp.makeCheck({ loopback })
+  yield* Effect.mapError(
+    checkUrl(url),
+    ({ message }) => new InvalidConnectWebhookOptions({ problem: `${message}; url must be a public https address` })
+  )
+})
+
 /** Names a request; the same each time that it is told of, in every process. */
 const idOf = ({ proofKeyThumbprint, requestedAt }: ConnectClient): string =>
   `waiting_${proofKeyThumbprint}_${requestedAt.epochMilliseconds}`
@@ -136,14 +154,11 @@ const bodyOf = (client: ConnectClient): string =>
  * @category layers
  * @since 0.1.0
  */
-export const layer = (
-  { allowLoopback: loopback, firstRetry = "5 seconds", secret, timeout = "15 seconds", url }: Options
-): Layer.Layer<never, InvalidConnectWebhookOptions, AccessFeed | Mac.Mac> =>
+export const layer = (options: Options): Layer.Layer<never, InvalidConnectWebhookOptions, AccessFeed | Mac.Mac> =>
   Layer.effectDiscard(Effect.gen(function*() {
+    const { allowLoopback: loopback, firstRetry = "5 seconds", secret, timeout = "15 seconds", url } = options
     const feed = yield* AccessFeed
-    yield* sign(secret, { id: "", timestamp: 0, body: "" })
-    const check = yield* PublicHttp.makeCheck({ loopback })
-    yield* Effect.mapError(check(url), ({ message }) => new InvalidConnectWebhookOptions({ problem: message }))
+    yield* check(options)
     const client = yield* PublicHttp.make({ loopback })
     const calls = yield* Semaphore.make(maxCalls)
     const telling = yield* FiberMap.make<string>()

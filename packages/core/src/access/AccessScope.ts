@@ -112,6 +112,35 @@ export const Vocabulary: Context.Reference<ReadonlyArray<AccessScope>> = Context
 )
 
 /**
+ * Says what the scopes of {@link builtin} allow, each in a few words for a person who grants it.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const titles: Readonly<Record<string, string>> = {
+  "access:read": "See who has access",
+  "access:write": "Let devices in and revoke them",
+  "access:manage": "Manage everyone’s access",
+  "connect:manage": "Approve devices that ask",
+  "credentials:read": "See which credentials are set",
+  "credentials:write": "Set and remove credentials",
+  "runs:read": "Watch runs",
+  "runs:operate": "Start and stop runs"
+}
+
+/**
+ * Provides what the host's scopes allow, in words for the page of consent; {@link titles} unless the host adds its own. A
+ * scope without a title is told by its name.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const Titles: Context.Reference<Readonly<Record<string, string>>> = Context.Reference(
+  "@sallyport/core/access/AccessScope/Titles",
+  { defaultValue: () => titles }
+)
+
+/**
  * Returns the members of `asked` that `held` lacks, in the order asked.
  *
  * @category combinators

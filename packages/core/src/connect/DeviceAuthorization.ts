@@ -47,8 +47,8 @@ export interface Options {
   readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
   /**
    * How many requests one source may make within 10 minutes, by default 8. Less than half of `maxPendingPerAccount`, or a
-   * stranger can fill the list of those that wait; an IPv6 network of 56 bits may make twice, and one of 48 bits four times
-   * as many as an address.
+   * stranger can fill the list of those that wait. All of an IPv6 network of 48 bits, which one stranger can have, is one
+   * source, as an IPv4 address is.
    */
   readonly requestsPerSource?: number | undefined
 }
@@ -186,7 +186,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   // Those that wait are bounded per client by the store: what one source takes of that has to leave room for others.
   const attempts = yield* Attempts.make("device", {
     perSource: { attempts: options.requestsPerSource ?? 8, windowMillis: 600_000 },
-    total: { attempts: Number.MAX_SAFE_INTEGER, windowMillis: 600_000 }
+    total: { attempts: Number.MAX_SAFE_INTEGER, windowMillis: 600_000 },
+    growth: 1
   })
   const offered = options.scopes ?? AccessScope.missing(AccessScope.widening, yield* AccessScope.Vocabulary)
   const withRandom = Effect.provideService(SecureRandom.SecureRandom, random)

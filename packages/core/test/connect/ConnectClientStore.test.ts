@@ -1,9 +1,7 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { assert, describe, it } from "@effect/vitest"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
-import * as DeviceAuthorization from "@sallyport/core/connect/DeviceAuthorization"
 import * as Repositories from "@sallyport/core/Repositories"
-import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -54,28 +52,4 @@ describe("ConnectClientStore", () => {
       yield* TestClock.adjust("10 minutes")
       assert.strictEqual(yield* Fiber.join(waiting), "expired")
     }).pipe(Effect.provide(layer({ pendingLifetime: "10 minutes" }))))
-
-  it.effect("CONN-09 AGENT-03: a source fills no client's list of waiting devices, and is let go on once its requests have expired", () =>
-    Effect.gen(function*() {
-      const devices = yield* DeviceAuthorization.DeviceAuthorization
-      const asks = (source: string, clientId = "tv") =>
-        devices.request({ clientId, source }).pipe(
-          Effect.match({ onFailure: ({ reason }) => reason._tag, onSuccess: () => "asked" })
-        )
-      const strangers = ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1", "2001:db8::2", "2001:db8:0:0:ffff::"]
-      for (const source of strangers) for (let n = 0; n < 30; n++) yield* asks(source)
-      for (const source of strangers) {
-        for (const client of ["tv", "another"]) assert.strictEqual(yield* asks(source, client), "TooManyCodes")
-      }
-      for (const source of ["198.51.100.7", "2001:db8:1::1"]) assert.strictEqual(yield* asks(source), "asked")
-      yield* TestClock.adjust("10 minutes")
-      for (const source of ["192.0.2.1", "2001:db8::1"]) assert.strictEqual(yield* asks(source), "asked")
-    }).pipe(
-      Effect.provide(
-        DeviceAuthorization.layer.pipe(
-          Layer.provide([layer({}), SecretStore.layerMemory]),
-          Layer.provide(NodeCrypto.layer)
-        )
-      )
-    ))
 })

@@ -24,7 +24,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .5rem 1rem; mar
   border: solid var(--line); border-width: 1px 0 }
 dt { color: var(--quiet) } dd { margin: 0; overflow-wrap: anywhere }
 fieldset { border: 0; margin: 1rem 0; padding: 0 } legend { padding: 0; font-weight: 600 }
-fieldset label { display: block; padding: .5rem 0 } input { accent-color: var(--accent) }
+fieldset label { display: block; padding: .5rem 0 } code { color: var(--quiet) } input { accent-color: var(--accent) }
 .note { border-left: .25rem solid light-dark(#a35c00, #f0b429); padding-left: .75rem }
 input[type=text] { font: inherit; color: inherit; width: 100%; box-sizing: border-box; padding: .625rem; border-radius: .5rem;
   border: 1px solid var(--quiet); background: transparent }
@@ -90,6 +90,8 @@ export const consent = (request: AuthorizationRequest, options: {
   readonly session: Session
   readonly lifetime: Duration.Duration
   readonly seal: string
+  /** What scopes allow, in words. */
+  readonly titles: Readonly<Record<string, string>>
 }) => {
   const { client, redirectUri, scopes, target } = request
   const held = scopes.filter((scope) => options.session.scopes.includes(scope))
@@ -119,14 +121,21 @@ ${
 <fieldset><legend>It may then</legend>
 ${
       held.map((scope) =>
-        `<label><input type="checkbox" name="scope" value="${escape(scope)}" checked> ${escape(scope)}</label>`
+        `<label><input type="checkbox" name="scope" value="${escape(scope)}" checked> ${
+          options.titles[scope] === undefined ? "" : `${escape(options.titles[scope])} `
+        }<code>${escape(scope)}</code></label>`
       ).join("\n")
     }
 </fieldset>
 ${
       lacking.length === 0
         ? ""
-        : `<p>It also asks for ${escape(lacking.join(", "))}, which you do not hold and cannot hand on.</p>`
+        : `<p>It also asks for ${
+          lacking.map((scope) => {
+            const title = options.titles[scope]
+            return escape(title === undefined ? scope : `“${title}” (${scope})`)
+          }).join(", ")
+        }, which you do not hold and cannot hand on.</p>`
     }
 <input type="hidden" name="seal" value="${escape(options.seal)}">
 <div class="acts">${held.length === 0 ? "" : `<button class="first" name="decision" value="allow">Allow</button>`}

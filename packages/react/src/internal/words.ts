@@ -80,19 +80,8 @@ export const ends = ({ lifetimeSeconds, sessionEndsAt }: {
     sessionEndsAt === null ? "" : `, and on ${day(sessionEndsAt)} at the latest`
   }`
 
-const titles: Readonly<Record<string, string>> = {
-  "runs:read": "Watch runs",
-  "runs:operate": "Start and stop runs",
-  "access:read": "See who has access",
-  "access:write": "Let devices in and revoke them",
-  "access:manage": "Manage everyone’s access",
-  "connect:manage": "Approve devices that ask",
-  "credentials:read": "See which credentials are set",
-  "credentials:write": "Set and remove credentials"
-}
-
 /** Returns what a scope is called; a host's own scope is told by its name. */
-export const title = (scope: string): string => titles[scope] ?? scope
+export const title = (scope: string): string => AccessScope.titles[scope] ?? scope
 
 const actors: Readonly<Record<string, string>> = {
   operator: "The operator",

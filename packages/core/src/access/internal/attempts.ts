@@ -118,17 +118,19 @@ const notPrintable = /[^\x21-\x7e]/g
 export const make = Effect.fnUntraced(function*(name: string, limits: {
   readonly perSource: Limit
   readonly total: Limit
+  /** How many times as many as a network of 64 bits one of 56 may send, and one of 48 as one of 56. Default 2. */
+  readonly growth?: number | undefined
 }): Effect.fn.Return<Attempts> {
   const limiter = yield* Effect.serviceOption(RateLimiter.RateLimiter)
   const take = Option.isSome(limiter) ? shared(limiter.value) : local()
-  const { perSource, total } = limits
+  const { growth = 2, perSource, total } = limits
 
   /** The counters of an attempt, the widest first. A network of many addresses takes more than one of them may. */
   const countersOf = (source: string | undefined): ReadonlyArray<Counter> => [
     { key: `sallyport/${name}/total`, limit: total },
     ...(source === undefined ? [] : networksOf(source)).map((network, index, networks): Counter => ({
       key: `sallyport/${name}/source/${network}`,
-      limit: { ...perSource, attempts: perSource.attempts * 2 ** Math.max(0, networks.length - 2 - index) }
+      limit: { ...perSource, attempts: perSource.attempts * growth ** Math.max(0, networks.length - 2 - index) }
     }))
   ]
 

@@ -1,0 +1,73 @@
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import { assert, describe, it } from "@effect/vitest"
+import * as SqlRateLimiterStore from "@sallyport/core/access/SqlRateLimiterStore"
+import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
+import * as DeviceAuthorization from "@sallyport/core/connect/DeviceAuthorization"
+import * as Repositories from "@sallyport/core/Repositories"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
+import * as SqlRepositories from "@sallyport/core/SqlRepositories"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as RateLimiter from "effect/persistence/RateLimiter"
+import * as TestClock from "effect/testing/TestClock"
+import { databases } from "../../../../test-support/databases.ts"
+
+const devices = DeviceAuthorization.layer.pipe(Layer.provide(ConnectClientStore.layer))
+
+const stores = [
+  { name: "memory", layer: Repositories.layerMemory },
+  ...databases.map(({ layer, name }) => ({
+    name,
+    layer: Layer.merge(
+      SqlRepositories.layer,
+      Layer.provide(RateLimiter.layer, SqlRateLimiterStore.layer)
+    ).pipe(Layer.provide(layer))
+  }))
+]
+
+for (const { layer, name } of stores) {
+  describe(`DeviceAuthorization (${name})`, () => {
+    it.effect(
+      "CONN-09 BOOT-12 AGENT-03: no address and no network of one fills a client's list of waiting devices, by one node or two",
+      () =>
+        Effect.gen(function*() {
+          const node = Effect.map(
+            Layer.build(Layer.fresh(devices)),
+            (services) => Context.get(services, DeviceAuthorization.DeviceAuthorization)
+          )
+          const first = yield* node
+          // In memory there is one node, whose counters are its own.
+          const second = name === "memory" ? first : yield* node
+          const asks = (source: string, clientId = "tv", on = first) =>
+            on.request({ clientId, source }).pipe(
+              Effect.match({ onFailure: ({ reason }) => reason._tag, onSuccess: () => "asked" })
+            )
+          const asked = (answers: ReadonlyArray<string>) => answers.filter((answer) => answer === "asked").length
+          const inTurn = (sources: ReadonlyArray<string>) =>
+            Effect.forEach(sources, (source, n) => asks(source, "tv", n % 2 === 0 ? first : second))
+          // One stranger may have each of these wholly: a network of 64 bits, of 56 and of 48.
+          const addresses = Array.from({ length: 12 }, (_, n) => [
+            `2001:db8:1:1::${n + 1}`,
+            `2001:db8:1:1${n.toString(16)}::1`,
+            `2001:db8:1:${n.toString(16)}00::1`
+          ])
+          assert.strictEqual(asked(yield* inTurn(addresses.flat())), 8)
+          assert.strictEqual(asked(yield* inTurn(Array.from({ length: 12 }, () => "192.0.2.1"))), 8)
+          for (const source of ["2001:db8:1::1", "2001:db8:1:ffff::", "192.0.2.1", "::ffff:192.0.2.1"]) {
+            for (const client of ["tv", "another"]) assert.strictEqual(yield* asks(source, client), "TooManyCodes")
+          }
+          for (const source of ["198.51.100.7", "2001:db8:2::1"]) assert.strictEqual(yield* asks(source), "asked")
+          yield* TestClock.adjust("10 minutes")
+          for (const source of ["192.0.2.1", "2001:db8:1::1"]) assert.strictEqual(yield* asks(source), "asked")
+        }).pipe(
+          Effect.scoped,
+          Effect.provide(
+            Layer.fresh(Layer.mergeAll(layer, SecretStore.layerMemory)).pipe(Layer.provideMerge(NodeCrypto.layer)),
+            { local: true }
+          )
+        ),
+      120_000
+    )
+  })
+}
