@@ -23,8 +23,13 @@ const read = async (file: string): Promise<Fields> => JSON.parse(await readFile(
 /** Returns the manifests below a root that differ from what they should be, each with its right text. */
 export const stale = async (root: string): Promise<ReadonlyMap<string, string>> => {
   const { repository } = await read(join(root, "package.json"))
-  if (repository !== undefined && (typeof repository !== "string" || !/^https:\/\/[^\s#?]+(?<!\.git|\/)$/.test(repository))) {
-    throw new Error("repository of package.json must be the address that a browser opens: https://, without .git at its end")
+  if (
+    repository !== undefined &&
+    (typeof repository !== "string" || !/^https:\/\/[^\s#?]+(?<!\.git|\/)$/.test(repository))
+  ) {
+    throw new Error(
+      "repository of package.json must be the address that a browser opens: https://, without .git at its end"
+    )
   }
   const found = new Map<string, string>()
   for (const name of (await readdir(join(root, "packages"))).sort()) {

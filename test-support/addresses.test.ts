@@ -39,7 +39,9 @@ describe("the addresses of the packages", async () => {
   })
 
   it("are refused if the root's is none that a browser opens", async () => {
-    for (const repository of ["git@code.example:acme", "https://code.example/a.git", "https://code.example/a/", {}, 1]) {
+    for (
+      const repository of ["git@code.example:acme", "https://code.example/a.git", "https://code.example/a/", {}, 1]
+    ) {
       const refusal = await mend(repository).then(() => "none", String)
       assert.include(refusal, "must be the address that a browser opens")
     }
