@@ -14,7 +14,7 @@ interface Fields {
 const addressesOf = (repository: string, directory: string) => ({
   homepage: `${repository}/tree/main/${directory}#readme`,
   bugs: `${repository}/issues`,
-  // Provenance is refused if this is not where the package was built.
+  // Provenance is refused of a package that was built from another repository.
   repository: { type: "git", url: `git+${repository}.git`, directory }
 })
 

@@ -48,7 +48,7 @@ export const readManifest = async (directory: string): Promise<Manifest> =>
 /** The names after `@sallyport/` of all packages. */
 export const names = async (): Promise<ReadonlyArray<string>> => (await readdir(join(root, "packages"))).sort()
 
-/** Builds every package anew, so that nothing of a deleted source is left. */
+/** Builds every package from nothing, so that the tarballs have nothing of a deleted source. */
 export const build = async () => {
   for (const name of await names()) await rm(join(directoryOf(name), "dist"), { recursive: true, force: true })
   await run("tsc", ["-b", "tsconfig.build.json"], { cwd: root, maxBuffer })

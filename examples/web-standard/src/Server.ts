@@ -37,7 +37,7 @@ const Upkeep = Layer.mergeAll(
   RunEventLog.layerSweeper()
 )
 
-/** Prints a code with every right that works once. Whoever reads the log of the server pairs the first device with it. */
+/** Prints a code with every right that works once. The operator reads it in the log of the server, and pairs the first device. */
 const letFirstDeviceIn = Effect.gen(function*() {
   const pairing = yield* BootstrapCredentialService.BootstrapCredentialService
   const { code } = yield* pairing.issue({ issuedBy: "operator", scopes: "all" })
