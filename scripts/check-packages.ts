@@ -9,37 +9,21 @@ import { once } from "node:events"
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { createServer } from "node:net"
 import { homedir, tmpdir } from "node:os"
-import { basename, join } from "node:path"
+import { basename, join, normalize } from "node:path"
 import { promisify } from "node:util"
+import { gzipSync } from "node:zlib"
 import { publint } from "publint"
 import { formatMessage } from "publint/utils"
-import { setup as pages } from "./pages.ts"
-
-interface Manifest {
-  readonly name: string
-  readonly version: string
-  readonly description?: string
-  readonly license?: string
-  readonly type?: string
-  readonly private?: boolean
-  readonly sideEffects?: unknown
-  readonly bin?: Readonly<Record<string, string>>
-  readonly files?: ReadonlyArray<string>
-  readonly engines?: Readonly<Record<string, string>>
-  readonly exports?: Readonly<Record<string, unknown>>
-  readonly imports?: Readonly<Record<string, unknown>>
-  readonly scripts?: Readonly<Record<string, string>>
-  readonly dependencies?: Readonly<Record<string, string>>
-  readonly peerDependencies?: Readonly<Record<string, string>>
-  readonly peerDependenciesMeta?: Readonly<Record<string, { readonly optional?: boolean }>>
-  readonly optionalDependencies?: Readonly<Record<string, string>>
-  readonly devDependencies?: Readonly<Record<string, string>>
-}
+import { build as bundle } from "vite"
+import * as Addresses from "./addresses.ts"
+import { build, directoryOf, type Manifest, names, pack, readManifest, root, withNeeded } from "./pack.ts"
 
 interface Package {
   readonly directory: string
   readonly manifest: Manifest
   readonly tarball: string
+  /** The size of the tarball in bytes. */
+  readonly size: number
   /** The unpacked tarball. */
   readonly unpacked: string
   /** Every file of the tarball, relative to it. */
@@ -48,11 +32,8 @@ interface Package {
   readonly entries: ReadonlyArray<string>
 }
 
-const root = join(import.meta.dirname, "..")
 const run = promisify(execFile)
 const print = (line: string) => void process.stdout.write(`${line}\n`)
-const readManifest = async (directory: string): Promise<Manifest> =>
-  JSON.parse(await readFile(join(directory, "package.json"), "utf8"))
 
 let passed = 0
 let failed = 0
@@ -94,15 +75,11 @@ const filesBelow = async (directory: string) =>
 /** Tells whether a module is closed to importers: `internal/…`, or `<capability>/internal/…`. */
 const isInternal = (path: string): boolean => /^(\w+\/)?internal\//.test(path)
 
-const pack = async (directory: string, temporary: string): Promise<Package> => {
+const packAndOpen = async (name: string, temporary: string): Promise<Package> => {
+  const directory = directoryOf(name)
   const manifest = await readManifest(directory)
-  const { stdout } = await run("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", temporary], {
-    cwd: directory
-  })
-  const packed: unknown = JSON.parse(stdout)
-  const [first] = Array.isArray(packed) ? packed : Object.values(packed ?? {})
-  const tarball = join(temporary, basename(first.filename))
-  const unpacked = join(temporary, "unpacked", basename(directory))
+  const { path: tarball, size } = await pack(name, temporary)
+  const unpacked = join(temporary, "unpacked", name)
   await mkdir(unpacked, { recursive: true })
   await run("tar", ["-xzf", tarball, "-C", unpacked, "--strip-components=1"])
   const files = await filesBelow(unpacked)
@@ -113,7 +90,7 @@ const pack = async (directory: string, temporary: string): Promise<Package> => {
     .map((name) => name === "index" ? "." : `./${name.replace(/\/index$/, "")}`)
     .filter((entry) => !closed.includes(entry))
     .map((entry) => entry === "." ? manifest.name : `${manifest.name}${entry.slice(1)}`)
-  return { directory, manifest, tarball, unpacked, files, entries }
+  return { directory, manifest, tarball, size, unpacked, files, entries }
 }
 
 const metadata = async ({ directory, files, manifest, unpacked }: Package) => {
@@ -123,6 +100,7 @@ const metadata = async ({ directory, files, manifest, unpacked }: Package) => {
   expect(manifest.name === `@sallyport/${basename(directory)}`, "name: @sallyport/ and the name of the directory")
   expect(/^\d+\.\d+\.\d+(-[\w.]+)?$/.test(manifest.version), "version: a semantic version")
   expect((manifest.description ?? "").length >= 20, "description: a sentence")
+  expect((manifest.keywords ?? []).includes("effect"), "keywords: what people look for, effect among it")
   expect(manifest.license === "MIT", "license: MIT")
   expect(manifest.type === "module", "type: module")
   expect(manifest.private !== true, "private: must not be set")
@@ -130,6 +108,8 @@ const metadata = async ({ directory, files, manifest, unpacked }: Package) => {
   expect(manifest.sideEffects === false, "sideEffects: false")
   expect(manifest.engines?.["node"] === ">=22.19.0", "engines.node: >=22.19.0")
   expect(manifest.exports?.["./internal/*"] === null, `exports: "./internal/*" must be null`)
+  expect(manifest.publishConfig?.["access"] === "public", "publishConfig.access: public")
+  expect(manifest.publishConfig?.["provenance"] === true, "publishConfig.provenance: true")
   expect(manifest.scripts === undefined, "scripts: nothing may run when the package is installed")
   expect(manifest.peerDependencies?.["effect"] === `^${pinned["effect"]}`, "peerDependencies.effect: ^ the tested one")
   for (const [name, range] of Object.entries(manifest.dependencies ?? {})) {
@@ -142,6 +122,10 @@ const metadata = async ({ directory, files, manifest, unpacked }: Package) => {
     expect(text.startsWith("#!/usr/bin/env node\n"), `bin.${name}: ${file} must begin with #!/usr/bin/env node`)
   }
   expect(files.includes("README.md"), "README.md is missing")
+  expect(
+    (await readFile(join(unpacked, "CHANGELOG.md"), "utf8").catch(() => "")).includes(`\n## ${manifest.version}\n`),
+    `CHANGELOG.md must have ${manifest.version}`
+  )
   expect(
     files.includes("LICENSE") &&
       await readFile(join(unpacked, "LICENSE"), "utf8") === await readFile(join(root, "LICENSE"), "utf8"),
@@ -156,6 +140,7 @@ const metadata = async ({ directory, files, manifest, unpacked }: Package) => {
 const contents = async ({ directory, files, manifest }: Package) => {
   const sources = (await filesBelow(join(directory, "src"))).map((file) => `src/${file}`)
   const expected = new Set([
+    "CHANGELOG.md",
     "LICENSE",
     "README.md",
     "package.json",
@@ -184,6 +169,49 @@ const machinePaths = async ({ files, unpacked }: Package) => {
     for (const path of forbidden) if (text.includes(path)) problems.push(`${file} holds ${path}`)
   }
   return problems
+}
+
+/** The tarballs' pages lead to what is in the tarball or to an address: no registry knows the rest of the repository. */
+const links = async ({ files, unpacked }: Package) => {
+  const problems: Array<string> = []
+  for (const file of files.filter((path) => path.endsWith(".md"))) {
+    for (const [, target = ""] of (await readFile(join(unpacked, file), "utf8")).matchAll(/\]\(([^)\s]+)\)/g)) {
+      const [path = ""] = target.split("#")
+      if (path === "" || /^https?:/.test(path) || files.includes(normalize(path))) continue
+      problems.push(`${file} links to ${target}, which is not in the tarball`)
+    }
+  }
+  return problems
+}
+
+/** The largest size of each tarball, in KiB: a tenth or so above what it has. */
+const largestTarballs: Readonly<Record<string, number>> = {}
+
+/** The largest size of the program of the client's README for browsers, in KiB of gzip. */
+const largestBundle = 1
+
+const tooLarge = (what: string, bytes: number, largest: number | undefined): ReadonlyArray<string> => {
+  const size = Math.ceil(bytes / 1024)
+  return largest !== undefined && size <= largest
+    ? []
+    : [`${what} has ${size} KiB, and may have ${largest}: find out what came in, or raise the bound in this file`]
+}
+
+/** Bundles the first program of the client's README as a page would load it, and returns its size after gzip. */
+const bundleOfClient = async (client: Package, consumer: string): Promise<number> => {
+  const [program = ""] = programsOf(await readFile(join(client.unpacked, "README.md"), "utf8"))
+  const entry = join(consumer, "page.ts")
+  await writeFile(entry, program)
+  const built = await bundle({
+    root: consumer,
+    configFile: false,
+    logLevel: "error",
+    build: { write: false, target: "es2023", rolldownOptions: { input: entry } }
+  })
+  return [built].flat().flatMap((result) => "output" in result ? result.output : []).reduce(
+    (bytes, file) => bytes + gzipSync(file.type === "chunk" ? file.code : file.source, { level: 9 }).length,
+    0
+  )
 }
 
 /** The JavaScript and the declarations import only packages that the manifest declares. */
@@ -425,16 +453,9 @@ const tutorial = async (packages: ReadonlyArray<Package>, directory: string): Pr
   const port = String(await freePort())
   const [install = ""] = [...text.matchAll(/^ *```sh\n(.*?)^ *```$/gms)].flatMap((match) => match[1] ?? [])
   const { devDependencies: pinned = {} } = await readManifest(root)
-  const names = (/^npm install (.*)$/m.exec(install)?.[1] ?? "").split(" ")
-  const tarballOf = (name: string) => packages.find(({ manifest }) => manifest.name === name)?.tarball
+  const wanted = (/^npm install (.*)$/m.exec(install)?.[1] ?? "").split(" ")
   // What the named packages need of ours is not on the registry either.
-  const needed = new Set(names)
-  for (const name of needed) {
-    const manifest = packages.find((pkg) => pkg.manifest.name === name)?.manifest
-    for (const dependency of Object.keys(manifest?.dependencies ?? {})) {
-      if (dependency.startsWith("@sallyport/")) needed.add(dependency)
-    }
-  }
+  const needed = await withNeeded(wanted.filter((name) => name.startsWith("@sallyport/")).map((name) => basename(name)))
   await mkdir(directory)
   await run("npm", ["init", "-y"], { cwd: directory })
   await run("npm", ["pkg", "set", "type=module"], { cwd: directory })
@@ -444,7 +465,8 @@ const tutorial = async (packages: ReadonlyArray<Package>, directory: string): Pr
     "--ignore-scripts",
     "--no-audit",
     "--no-fund",
-    ...[...needed].map((name) => tarballOf(name) ?? `${name}@${pinned[name]}`)
+    ...packages.filter(({ directory }) => needed.has(basename(directory))).map(({ tarball }) => tarball),
+    ...wanted.filter((name) => !name.startsWith("@sallyport/")).map((name) => `${name}@${pinned[name]}`)
   ], { cwd: directory, maxBuffer: 16_000_000 })
   for (const program of programsOf(text)) {
     const [, file] = /^\/\/ ([\w-]+\.ts)\n/.exec(program) ?? []
@@ -475,34 +497,99 @@ const tutorial = async (packages: ReadonlyArray<Package>, directory: string): Pr
   }
 }
 
-const main = async (temporary: string) => {
-  for (const name of await readdir(join(root, "packages"))) {
-    await rm(join(root, "packages", name, "dist"), { recursive: true, force: true })
+/**
+ * Follows the README's lines that install the tarballs into an empty project, and there compiles the first programs of the
+ * READMEs of core and of http, and runs that of core, as Node takes packages and as bundlers do.
+ */
+const installs = async (directory: string): Promise<ReadonlyArray<string>> => {
+  const section = (await readFile(join(root, "README.md"), "utf8")).split("\n## Install\n")[1]?.split("\n## ")[0] ?? ""
+  const [lines = ""] = Array.from(section.matchAll(/^```sh\n(.*?)^```$/gms), ([, lines]) => lines)
+  const { devDependencies: pinned = {} } = await readManifest(root)
+  const wrong = Array.from(lines.matchAll(/ (@?[\w/-]+)@(\d\S*)/g)).filter(([, name = "", version]) =>
+    pinned[name] !== version
+  )
+  if (wrong.length > 0) return wrong.map(([named]) => `the README installs${named}, which is not the tested version`)
+  if (!lines.includes("../my-server")) return ["the README does not install into ../my-server"]
+  await mkdir(directory)
+  await run("sh", ["-ec", lines.replaceAll("../my-server", directory)], {
+    cwd: root,
+    maxBuffer: 16_000_000,
+    env: { ...process.env, npm_config_prefer_offline: "true", npm_config_audit: "false", npm_config_fund: "false" }
+  })
+  const programs = await Promise.all(["core", "http"].map(async (name) => {
+    const [program = ""] = programsOf(await readFile(join(root, "packages", name, "README.md"), "utf8"))
+    await writeFile(join(directory, `${name}.ts`), program)
+    return program
+  }))
+  const expected = Array.from((programs[0] ?? "").matchAll(/^ *\/\/ => (.*)$/gm), ([, line]) => `${line}\n`).join("")
+  const problems: Array<string> = []
+  const modes = { nodenext: "NodeNext", bundler: "ESNext" }
+  for (const [moduleResolution, module] of Object.entries(modes)) {
+    const compilerOptions = {
+      target: "ES2023",
+      lib: ["ES2023", "DOM", "DOM.Iterable"],
+      module,
+      moduleResolution,
+      strict: true,
+      noEmit: true,
+      types: ["node"],
+      typeRoots: [join(root, "node_modules/@types")]
+    }
+    await writeFile(
+      join(directory, "tsconfig.json"),
+      JSON.stringify({ compilerOptions, include: ["core.ts", "http.ts"] })
+    )
+    await run("tsc", ["--project", directory], { maxBuffer: 16_000_000 }).catch((error: unknown) =>
+      problems.push(`${moduleResolution}: ${describe(error)}`)
+    )
   }
+  await bundle({
+    root: directory,
+    configFile: false,
+    logLevel: "error",
+    ssr: { noExternal: true },
+    build: { ssr: "core.ts", outDir: "bundled", rolldownOptions: { output: { entryFileNames: "core.js" } } }
+  })
+  for (const file of ["core.ts", "bundled/core.js"]) {
+    const { stdout } = await run("node", [file], { cwd: directory })
+    if (expected === "" || stdout !== expected) problems.push(`${file} printed ${stdout}instead of ${expected}`)
+  }
+  return problems
+}
+
+const main = async (temporary: string) => {
   const built = await check("build: every package compiles", async () => {
-    await run("tsc", ["-b", "tsconfig.build.json"], { cwd: root, maxBuffer: 16_000_000 })
-    await pages()
+    await build()
     const { references }: { readonly references: ReadonlyArray<{ readonly path: string }> } = JSON.parse(
       await readFile(join(root, "tsconfig.build.json"), "utf8")
     )
     const referenced = references.map(({ path }) => basename(path))
-    return (await readdir(join(root, "packages")))
+    return (await names())
       .filter((name) => !referenced.includes(name))
       .map((name) => `tsconfig.build.json does not reference packages/${name}`)
   })
   if (!built) return
 
   const packages: Array<Package> = []
-  for (const name of (await readdir(join(root, "packages"))).sort()) {
+  for (const name of await names()) {
     await check(`${name}: packs`, async () => {
-      packages.push(await pack(join(root, "packages", name), temporary))
+      packages.push(await packAndOpen(name, temporary))
       return []
     })
   }
+  await check(
+    "the addresses of the packages are those of the root (npm run addresses)",
+    async () => Array.from((await Addresses.stale(root)).keys())
+  )
   for (const pkg of packages) {
     const name = basename(pkg.directory)
     await check(`${name}: metadata`, () => metadata(pkg))
     await check(`${name}: files of the tarball`, () => contents(pkg))
+    await check(
+      `${name}: ${Math.ceil(pkg.size / 1024)} KiB`,
+      async () => tooLarge("the tarball", pkg.size, largestTarballs[name])
+    )
+    await check(`${name}: links of its pages`, () => links(pkg))
     await check(`${name}: no paths of this machine`, () => machinePaths(pkg))
     await check(`${name}: dependencies are declared and used`, () => dependencies(pkg))
     await check(`${name}: publint`, () => lintPublication(pkg))
@@ -534,6 +621,15 @@ const main = async (temporary: string) => {
         return stdout.includes(manifest.version) ? [] : [`${stdout.trim()} is not ${manifest.version}`]
       })
     }
+  }
+
+  const client = packages.find(({ manifest }) => manifest.name === "@sallyport/client")
+  if (client !== undefined) {
+    const bytes = await bundleOfClient(client, consumer)
+    await check(
+      `consumer: the client in a browser, ${Math.ceil(bytes / 1024)} KiB after gzip`,
+      async () => tooLarge("the bundle", bytes, largestBundle)
+    )
   }
 
   await check("consumer: compiles against the declarations, without skipLibCheck for ours", async () => {
@@ -582,6 +678,11 @@ const main = async (temporary: string) => {
     )
     return [...fenced.flat(), ...faults]
   })
+
+  await check(
+    "README: its three lines install into an empty project, for Node and for bundlers",
+    () => installs(join(temporary, "my-server"))
+  )
 
   await check(
     "tutorial: from an empty directory to a paired session and a resumed run",

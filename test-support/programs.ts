@@ -57,16 +57,20 @@ export const program = (
   args: ReadonlyArray<string>,
   env?: Record<string, string>,
   through: ReadonlyArray<string> = []
+): Effect.Effect<Running, never, Scope.Scope> => {
+  const [command = process.execPath, ...rest] = [...through, process.execPath, ...argumentsOf(script), ...args]
+  return started(command, rest, env)
+}
+
+/** Runs a command, and kills it when the scope closes. */
+export const started = (
+  command: string,
+  args: ReadonlyArray<string>,
+  env?: Record<string, string>
 ): Effect.Effect<Running, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const [command = process.execPath, ...rest] = [
-        ...through,
-        process.execPath,
-        ...argumentsOf(script),
-        ...args
-      ]
-      const child = spawn(command, rest, {
+      const child = spawn(command, args, {
         stdio: ["ignore", "pipe", "pipe"],
         env: { ...process.env, ...env }
       })

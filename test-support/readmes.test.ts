@@ -61,6 +61,9 @@ const drivers: Readonly<Record<string, ReadonlyArray<Driver>>> = {
   "examples/keyvalue-adapter/README.md": [ends()],
   "examples/mcp-server/README.md": [serves("/.well-known/oauth-protected-resource/mcp", 200)],
   "examples/react-host/README.md": [serves("/", 200)],
+  "examples/web-standard/README.md": [
+    serves("/api/auth/session", 200, { command: ({ command, directory }) => `${command} -- "${directory}/state.db" 0` })
+  ],
   "packages/cli/README.md": [serves("/api/auth/session", 200)],
   "packages/contract/README.md": [asks("packages/http/README.md")],
   "packages/core/README.md": [ends()],

@@ -253,7 +253,8 @@ const make = (
 }
 
 const configure = (db: DatabaseSync, options: SqliteClientConfig): void => {
-  db.enableLoadExtension(false)
+  // Deno's `node:sqlite` lacks it, and never loads an extension.
+  db.enableLoadExtension?.(false)
   // The header is read by the first query only, and a file that is no database should fail here.
   db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").all()
   const synchronous = options.synchronous ?? "FULL"
