@@ -16,6 +16,7 @@ import {
   type BootstrapCredentialError,
   BootstrapCredentialService
 } from "@sallyport/core/access/BootstrapCredentialService"
+import * as PairingUrl from "@sallyport/core/access/PairingUrl"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -133,8 +134,7 @@ export const serverUrl: Effect.Effect<string, never, HttpServer.HttpServer> = Ef
 )
 
 /**
- * Issues a pairing code as the operator of the server that the test is provided with: for a page that a browser opens, or for
- * {@link pair}.
+ * Issues a pairing code as the operator of the server that the test is provided with.
  *
  * @category constructors
  * @since 0.1.0
@@ -147,6 +147,24 @@ export const issueCode = (
       bootstrap.issue({ issuedBy: "operator", scopes: scopes ?? "all", subject, label }),
       ({ code }) => code
     ))
+
+/**
+ * Returns a pairing link of the server that the test is provided with, for a browser to open.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const pairingUrl = (
+  options?: Parameters<typeof issueCode>[0]
+): Effect.Effect<
+  Redacted.Redacted,
+  BootstrapCredentialError | PairingUrl.InvalidBaseUrl,
+  BootstrapCredentialService | HttpServer.HttpServer
+> =>
+  Effect.flatMap(
+    serverUrl,
+    (url) => Effect.flatMap(issueCode(options), (code) => Effect.fromResult(PairingUrl.make(url, code)))
+  )
 
 /**
  * Signs a client in to the server that the test is provided with.
