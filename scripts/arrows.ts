@@ -22,7 +22,7 @@ const packages: Readonly<Record<string, ReadonlyArray<string>>> = {
   client: ["core", "contract"],
   react: ["core", "contract", "client"],
   web: ["client", "contract", "react"],
-  testing: ["core", "contract", "connect", "durable-streams"],
+  testing: ["core", "contract", "connect", "durable-streams", "http", "client"],
   cli: ["core", "pg", "node", "contract", "http", "connect", "sqlite-node"]
 }
 

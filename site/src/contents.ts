@@ -73,7 +73,8 @@ export const sections: ReadonlyArray<Section> = [
       page("docs/operator.md", "The operator's terminal"),
       page("docs/observability.md", "Metrics and spans"),
       page("docs/threat-model.md", "Security"),
-      readme("packages/testing", "Testing"),
+      page("docs/testing.md", "Test your host"),
+      readme("packages/testing", "Test an adapter"),
       page("docs/upgrade.md", "Upgrade")
     ]
   },

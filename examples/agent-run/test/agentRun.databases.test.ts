@@ -16,16 +16,16 @@ describe("two nodes", () => {
         const second = yield* serve(directory, shared)
         yield* step(() => page.click("#start"))
         yield* seen(page, 4)
-        wire.cut()
+        yield* wire.refuse
         yield* server.stop("SIGKILL")
-        wire.join(second)
+        yield* wire.lead(second.url)
         yield* step(() => page.waitForSelector("#yes:visible"))
 
         // The question is open when its process goes; it is answered at the next one.
         const third = yield* serve(directory, shared)
-        wire.cut()
+        yield* wire.refuse
         yield* second.stop("SIGKILL")
-        wire.join(third)
+        yield* wire.lead(third.url)
         yield* step(() => page.reload())
         yield* step(() => page.click("#yes"))
         assert.strictEqual(yield* ended(page), "succeeded ")

@@ -1,10 +1,10 @@
 /** Starts the example's server as a process, and a page that is paired with it. */
+import { TestNetwork } from "@sallyport/testing/host"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { fileURLToPath } from "node:url"
 import type { Browser, Page } from "playwright-core"
 import { browser, profile, step } from "../../../test-support/browser.ts"
-import { network } from "../../../test-support/network.ts"
 import { program } from "../../../test-support/programs.ts"
 
 const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
@@ -24,7 +24,7 @@ export const serve = Effect.fnUntraced(function*(directory: string, more: Record
 export const scene = Effect.fnUntraced(function*(directory: string, more?: Record<string, string>): Effect.fn.Return<
   {
     readonly server: Effect.Success<ReturnType<typeof serve>>
-    readonly wire: Effect.Success<ReturnType<typeof network>>
+    readonly wire: TestNetwork.Wire
     readonly page: Page
     readonly open: Effect.Effect<Page>
     readonly chromium: Browser
@@ -33,7 +33,7 @@ export const scene = Effect.fnUntraced(function*(directory: string, more?: Recor
   Scope.Scope
 > {
   const server = yield* serve(directory, more)
-  const wire = yield* network(server)
+  const wire = yield* TestNetwork.between(server.url)
   const chromium = yield* browser
   const context = yield* profile(chromium)
   const page = yield* step(() => context.newPage())

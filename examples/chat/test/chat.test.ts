@@ -1,7 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { BootstrapCredentialService } from "@sallyport/core"
-import { Context, Effect, Layer, Redacted } from "effect"
-import { HttpServer } from "effect/http"
+import { TestClient } from "@sallyport/testing/host"
+import { Effect, Layer, Redacted } from "effect"
 import * as NFS from "node:fs"
 import * as OS from "node:os"
 import * as NPath from "node:path"
@@ -41,22 +40,23 @@ const opened = Effect.gen(function*() {
   yield* step(() => build({ root, configFile: `${root}/vite.config.ts`, build: { outDir: files } }))
   const { calls, give, model } = gated()
   const context = yield* Layer.build(Server.layer({ files, model, port: 0 }))
-  const bootstrap = Context.get(context, BootstrapCredentialService.BootstrapCredentialService)
-  const { code } = yield* bootstrap.issue({ issuedBy: "operator", scopes: "all" })
-  const url = HttpServer.formatAddress(Context.get(context, HttpServer.HttpServer).address)
-  return { calls, code: Redacted.value(code), give, url }
+  const reached = yield* Effect.provide(
+    Effect.all({ pairingUrl: TestClient.pairingUrl(), url: TestClient.serverUrl }),
+    context
+  )
+  return { calls, give, ...reached }
 })
 
 describe("a chat by the AI SDK's own hooks", () => {
   it.live("L-83 RUN-07 RUN-12: an answer goes on over a reload and without a page, once; Stop stops it", () =>
     Effect.gen(function*() {
-      const { calls, code, give, url } = yield* opened
+      const { calls, give, pairingUrl, url } = yield* opened
       const chromium = yield* Browser.browser
       const context = yield* Browser.profile(chromium)
       const page = yield* step(() => context.newPage())
       const problems: Array<string> = []
       page.on("pageerror", (error) => problems.push(String(error)))
-      yield* step(() => page.goto(`${url}/pair#token=${code}`))
+      yield* step(() => page.goto(Redacted.value(pairingUrl)))
       yield* step(() => page.getByRole("button", { name: "Pair this browser" }).click())
       yield* step(() => page.waitForURL(`${url}/`))
 

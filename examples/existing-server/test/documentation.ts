@@ -10,7 +10,8 @@ export const documents: ReadonlyArray<string> = [
   "docs/persistence.md",
   "docs/pairing-and-sessions.md",
   "docs/runs.md",
-  "docs/scoped-credentials.md"
+  "docs/scoped-credentials.md",
+  "docs/testing.md"
 ]
 
 const root = new URL("../../../", import.meta.url)

@@ -4,11 +4,11 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
-import { bootstrapTokenType, tokenExchange } from "@sallyport/contract/SessionGroup"
-import { AccessScope, BootstrapCredentialService } from "@sallyport/core"
-import { Effect, FileSystem, Layer, Logger, Queue, Redacted, Stream } from "effect"
+import type { AccessScope } from "@sallyport/core"
+import { TestClient } from "@sallyport/testing/host"
+import { Effect, FileSystem, Layer, Logger, Option, Queue, Redacted, Stream } from "effect"
 import * as Sse from "effect/encoding/Sse"
-import { FetchHttpClient, HttpClient, HttpClientRequest, HttpServer } from "effect/http"
+import { FetchHttpClient, HttpClient } from "effect/http"
 import { HttpApiClient } from "effect/http-api"
 import * as NotesApi from "../src/NotesApi.ts"
 import * as Scopes from "../src/Scopes.ts"
@@ -25,36 +25,21 @@ const layerServer = Layer.unwrap(Effect.gen(function*() {
   Layer.provide(Logger.layer([]))
 )
 
-const url = Effect.map(HttpServer.HttpServer, ({ address }) => HttpServer.formatAddress(address))
-
-/** Pairs a new device with some scopes, and returns clients that send its token. */
-const pair = Effect.fnUntraced(function*(scopes: ReadonlyArray<AccessScope.AccessScope>) {
-  const baseUrl = yield* url
-  const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
-  const { code } = yield* bootstrap.issue({ issuedBy: "operator", scopes })
-  const anonymous = yield* HttpApiClient.make(SallyportApi, { baseUrl })
-  const { access_token } = yield* anonymous.session.token({
-    payload: {
-      grant_type: tokenExchange,
-      // The contract has its own label for redacted values.
-      subject_token: Redacted.make(Redacted.value(code), { label: "bootstrap-credential" }),
-      subject_token_type: bootstrapTokenType
-    }
-  })
-  const transformClient = HttpClient.mapRequest(HttpClientRequest.bearerToken(access_token))
+/** Signs a new device in, and returns clients that send its token. */
+const signIn = Effect.fnUntraced(function*(scopes?: ReadonlyArray<AccessScope.AccessScope>) {
+  const { connection, token } = yield* TestClient.signIn({ scopes })
+  const { httpClient } = connection
   return {
-    token: Redacted.value(access_token),
-    notes: yield* HttpApiClient.make(NotesApi.NotesApi, { baseUrl, transformClient }),
-    sallyport: yield* HttpApiClient.make(SallyportApi, { baseUrl, transformClient })
+    token: Redacted.value(Option.getOrThrow(token)),
+    notes: yield* HttpApiClient.makeWith(NotesApi.NotesApi, { httpClient }),
+    sallyport: yield* HttpApiClient.makeWith(SallyportApi, { httpClient })
   }
 })
-
-const everything = Effect.flatMap(AccessScope.Vocabulary, pair)
 
 /** Follows a run from after an event to its end, or until the reader stops. */
 const follow = (token: string, runId: string, lastEventId: string) =>
   Stream.unwrap(Effect.gen(function*() {
-    const { stream } = yield* HttpClient.get(`${yield* url}/api/runs/${runId}/events`, {
+    const { stream } = yield* HttpClient.get(`${yield* TestClient.serverUrl}/api/runs/${runId}/events`, {
       headers: { authorization: `Bearer ${token}`, "last-event-id": lastEventId }
     })
     const events: Array<Sse.Event> = []
@@ -71,7 +56,7 @@ const follow = (token: string, runId: string, lastEventId: string) =>
 /** Opens a WebSocket, and returns its events in order: `open`, each message, `close`. */
 const listen = Effect.fnUntraced(function*(path: string) {
   const told = yield* Queue.unbounded<string>()
-  const address = `${(yield* url).replace("http:", "ws:")}${path}`
+  const address = `${(yield* TestClient.serverUrl).replace("http:", "ws:")}${path}`
   yield* Effect.acquireRelease(
     Effect.sync(() => {
       const socket = new WebSocket(address)
@@ -88,28 +73,28 @@ const listen = Effect.fnUntraced(function*(path: string) {
 layer(layerServer, { excludeTestServices: true })("existing server", (it) => {
   it.effect("AUTH-02: its own API is guarded by its own scopes", () =>
     Effect.gen(function*() {
-      const { notes } = yield* everything
+      const { notes } = yield* signIn()
       const note = yield* notes.notes.add({ payload: { text: "Buy milk." } })
       assert.deepStrictEqual((yield* notes.notes.list()).map(({ id, text }) => ({ id, text })), [
         { id: note.id, text: "Buy milk." }
       ])
 
-      const reader = yield* pair(["notes:read"])
+      const reader = yield* signIn(["notes:read"])
       assert.strictEqual((yield* reader.notes.notes.list()).length, 1)
       const refused = yield* Effect.flip(reader.notes.notes.add({ payload: { text: "No." } }))
       assert.strictEqual(refused._tag === "Forbidden" && refused.code, "scope_required")
 
-      const stranger = yield* HttpApiClient.make(NotesApi.NotesApi, { baseUrl: yield* url })
+      const stranger = yield* HttpApiClient.make(NotesApi.NotesApi, { baseUrl: yield* TestClient.serverUrl })
       const unknown = yield* Effect.flip(stranger.notes.list())
       assert.strictEqual(unknown._tag === "Unauthorized" && unknown.code, "unauthorized")
     }))
 
   it.effect("HTTP-05: the same check guards a plain route", () =>
     Effect.gen(function*() {
-      const { notes, token } = yield* everything
+      const { notes, token } = yield* signIn()
       yield* notes.notes.add({ payload: { text: "Call Ada." } })
       const get = (token?: string) =>
-        Effect.flatMap(url, (base) =>
+        Effect.flatMap(TestClient.serverUrl, (base) =>
           HttpClient.get(
             `${base}/notes.txt`,
             token === undefined ? {} : { headers: { authorization: `Bearer ${token}` } }
@@ -127,7 +112,7 @@ layer(layerServer, { excludeTestServices: true })("existing server", (it) => {
 
   it.effect("HTTP-05 SESS-08 SESS-09 L-20 L-22: a WebSocket upgrade is guarded, and its socket ends with the session", () =>
     Effect.gen(function*() {
-      const { notes, sallyport } = yield* everything
+      const { notes, sallyport } = yield* signIn()
       const ticket = Redacted.value((yield* sallyport.session.ticket()).ticket)
       const path = `/notes/live?ticket=${ticket}`
       const told = yield* listen(path)
@@ -145,7 +130,7 @@ layer(layerServer, { excludeTestServices: true })("existing server", (it) => {
 
   it.effect("RUN-01 RUN-08: a client leaves and rejoins a run of the server's own effect", () =>
     Effect.gen(function*() {
-      const { notes, sallyport, token } = yield* everything
+      const { notes, sallyport, token } = yield* signIn()
       const add = (text: string) => notes.notes.add({ payload: { text } })
       const [first, second, third] = yield* Effect.all([add("First. More."), add("Second!"), add("Third")])
       const start = sallyport.runs.start({

@@ -1,9 +1,9 @@
 import * as Mcp from "@modelcontextprotocol/client"
 import { assert, describe, it } from "@effect/vitest"
-import { BootstrapCredentialService, ClientDocuments } from "@sallyport/core"
+import { ClientDocuments } from "@sallyport/core"
 import { PublicHttp } from "@sallyport/node"
-import { Context, Effect, Layer, Redacted } from "effect"
-import { HttpServer } from "effect/http"
+import { TestClient } from "@sallyport/testing/host"
+import { Effect, Layer, Redacted } from "effect"
 import * as Http from "node:http"
 import type { Page } from "playwright-core"
 import { axe } from "../../../packages/react/test/support.ts"
@@ -48,12 +48,7 @@ const elsewhere = Effect.gen(function*() {
 const opened = Effect.gen(function*() {
   const documents = Layer.provide(ClientDocuments.layer({ loopback: true }), PublicHttp.layer({ loopback: true }))
   const context = yield* Layer.build(Layer.provide(Server.layer({ documents, port: 0 }), Scopes.layer))
-  const bootstrap = Context.get(context, BootstrapCredentialService.BootstrapCredentialService)
-  const { code } = yield* bootstrap.issue({ issuedBy: "operator", scopes: "all" })
-  return {
-    code: Redacted.value(code),
-    url: HttpServer.formatAddress(Context.get(context, HttpServer.HttpServer).address)
-  }
+  return yield* Effect.provide(Effect.all({ code: TestClient.issueCode(), url: TestClient.serverUrl }), context)
 })
 
 /** Keeps what the SDK asks an application to keep. */
@@ -115,7 +110,7 @@ describe("an MCP server that programs sign in to", () => {
         yield* step(() => page.getByRole("heading", { name: "Sign in to let Gardening assistant in" }).waitFor())
         yield* axe(page, "signing in")
         yield* step(() => page.getByLabel("A pairing code of this server").focus())
-        yield* step(() => page.keyboard.type(code.toLowerCase()))
+        yield* step(() => page.keyboard.type(Redacted.value(code).toLowerCase()))
         yield* step(() => page.keyboard.press("Enter"))
         const question = page.getByRole("heading", { name: "Let Gardening assistant in?" })
         yield* step(() => question.waitFor())

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { BootstrapCredentialService } from "@sallyport/core"
-import { Context, Effect, Layer, Redacted } from "effect"
-import { HttpServer } from "effect/http"
+import { TestClient } from "@sallyport/testing/host"
+import { Effect, Layer, Redacted } from "effect"
 import * as NFS from "node:fs"
 import * as OS from "node:os"
 import * as NPath from "node:path"
@@ -20,16 +20,20 @@ const opened = Effect.gen(function*() {
   )
   yield* step(() => build({ root, configFile: `${root}/vite.config.ts`, build: { outDir: files } }))
   const context = yield* Layer.build(Server.layer({ files, port: 0 }))
-  const bootstrap = Context.get(context, BootstrapCredentialService.BootstrapCredentialService)
-  const { code } = yield* bootstrap.issue({ issuedBy: "operator", scopes: "all" })
-  const url = HttpServer.formatAddress(Context.get(context, HttpServer.HttpServer).address)
-  return { bootstrap, code: Redacted.value(code), url }
+  return yield* Effect.provide(
+    Effect.all({
+      bootstrap: BootstrapCredentialService.BootstrapCredentialService,
+      pairingUrl: TestClient.pairingUrl(),
+      url: TestClient.serverUrl
+    }),
+    context
+  )
 })
 
 describe("a React application of a host", () => {
   it.live("WEB-03: shows the components in its own colours, to a browser that the library's page has paired, live", () =>
     Effect.gen(function*() {
-      const { bootstrap, code, url } = yield* opened
+      const { bootstrap, pairingUrl, url } = yield* opened
       const chromium = yield* Browser.browser
       const page = yield* Effect.flatMap(Browser.profile(chromium), (context) => step(() => context.newPage()))
       const problems: Array<string> = []
@@ -37,7 +41,7 @@ describe("a React application of a host", () => {
 
       yield* step(() => page.goto(url))
       yield* step(() => page.getByRole("heading", { name: /not paired/ }).waitFor())
-      yield* step(() => page.goto(`${url}/pair#token=${code}`))
+      yield* step(() => page.goto(Redacted.value(pairingUrl)))
       yield* step(() => page.getByRole("button", { name: "Pair this browser" }).click())
       yield* step(() => page.waitForURL(`${url}/`))
       yield* step(() => page.getByRole("heading", { name: "Greenhouse" }).waitFor())

@@ -1,0 +1,5 @@
+export * as MovableClock from "./MovableClock.ts"
+export * as SteppedRuns from "./SteppedRuns.ts"
+export * as TestClient from "./TestClient.ts"
+export * as TestNetwork from "./TestNetwork.ts"
+export * as TestPrincipal from "./TestPrincipal.ts"
