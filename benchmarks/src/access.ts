@@ -23,7 +23,6 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
-import * as SqlClient from "effect/sql/SqlClient"
 import { sealData, unsealData } from "iron-session"
 import * as Jose from "jose"
 import {
@@ -418,68 +417,11 @@ const dpopRows = async (): Promise<ReadonlyArray<Row>> => {
   ]
 }
 
-/** Adds unused sessions in one statement, until there are `total`. */
-const grow = (total: number) =>
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    yield* sql.unsafe(
-      `INSERT INTO sallyport_sessions SELECT ${
-        (yield* sql.unsafe<{ name: string }>("SELECT name FROM pragma_table_info('sallyport_sessions')"))
-          .map(({ name }) => name === "id" || name === "token_digest" ? `'filler-' || n.value || '-' || ${name}` : name)
-          .join(", ")
-      } FROM (SELECT * FROM sallyport_sessions LIMIT 1), ` +
-        `(WITH RECURSIVE counter(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM counter WHERE value < ${total}) ` +
-        `SELECT value FROM counter) AS n`
-    )
-  })
-
-const growthRows = async (directory: string): Promise<ReadonlyArray<Row>> => {
-  const count = 2_000
-  const prepare = async (name: string, more: number) => {
-    const runtime = ManagedRuntime.make(
-      SessionCredentialService.layerWith({ cacheCapacity: 1 }).pipe(
-        Layer.provideMerge(SqlRepositories.layer),
-        Layer.provideMerge(SqliteClient.layer({ filename: join(directory, `${name}.db`) })),
-        Layer.provide(SecretStore.layerMemory),
-        Layer.provide(layerCrypto)
-      )
-    )
-    const tokens = await runtime.runPromise(
-      Effect.forEach(Array.from({ length: 10 }), () => Effect.map(issue, ({ token }) => token))
-    )
-    if (more > 0) await runtime.runPromise(grow(more))
-    // With room for one token in the cache, each verification reads its row.
-    const run = () =>
-      runtime.runPromise(SessionCredentialService.SessionCredentialService.use((sessions) =>
-        Effect.gen(function*() {
-          for (let index = 0; index < count; index++) {
-            const token = tokens[index % tokens.length]
-            if (token !== undefined) yield* sessions.verify(token)
-          }
-        })
-      ))
-    return { runtime, contestant: { name, operations: count, run } }
-  }
-  const few = await prepare("ten", 0)
-  const many = await prepare("million", 1_000_000)
-  const measured = await rates([many.contestant, few.contestant], 9)
-  await few.runtime.dispose()
-  await many.runtime.dispose()
-  return [{
-    path: "verify by the row, 1,000,000 sessions",
-    ours: rate(measured, "million"),
-    against: "verify by the row, 10 sessions",
-    theirs: rate(measured, "ten"),
-    asked: 0.8
-  }]
-}
-
 /** The rows of access. */
 export const sections: ReadonlyArray<Section> = [
   { name: "verify", measure: verifyRows },
   { name: "authenticated HTTP request", measure: httpRows },
   { name: "redeem", measure: redeemRows },
   { name: "DPoP", measure: dpopRows },
-  { name: "growth of sessions", measure: growthRows },
   { name: "revocation", measure: Revocations.rows }
 ]

@@ -37,6 +37,8 @@ export const median = (values: ReadonlyArray<number>): number => {
 /** Describes a row of the report: a path, what ours needs or does, and what it is compared with. */
 export interface Row {
   readonly path: string
+  /** How many rows are stored, of a path that is measured with several numbers of them. */
+  readonly size?: number | undefined
   readonly ours: number
   readonly against: string
   readonly theirs: number
@@ -52,42 +54,4 @@ export interface Section {
   readonly name: string
   /** Measures, with a directory for its files. */
   readonly measure: (directory: string) => Promise<ReadonlyArray<Row>>
-}
-
-const format = (value: number, unit: Row["unit"]): string =>
-  unit !== undefined
-    ? `${value.toFixed(1)} ${unit}`
-    : value >= 1e6
-    ? `${(value / 1e6).toFixed(2)} M/s`
-    : value >= 1e3
-    ? `${(value / 1e3).toFixed(1)} k/s`
-    : `${value.toFixed(0)} /s`
-
-const isMet = ({ asked, ours, theirs, unit }: Row): boolean =>
-  asked === null || (unit === undefined ? ours / theirs >= asked : ours / theirs <= asked)
-
-/**
- * Prints rows as a table of ratios, and marks those that miss the asked ratio. With `before`, rows of an earlier run, their
- * ratios stand beside those of now.
- */
-export const report = (title: string, rows: ReadonlyArray<Row>, before: ReadonlyArray<Row> | undefined): void => {
-  const table = rows.map((row) => {
-    const earlier = before?.find(({ against, path }) => path === row.path && against === row.against)
-    return [
-      row.path,
-      format(row.ours, row.unit),
-      row.against,
-      format(row.theirs, row.unit),
-      `${(row.ours / row.theirs).toFixed(2)} ×`,
-      ...(before === undefined ? [] : [earlier === undefined ? "" : `${(earlier.ours / earlier.theirs).toFixed(2)} ×`]),
-      row.asked === null ? "" : `${row.unit === undefined ? "≥" : "≤"} ${row.asked} ×`,
-      row.asked === null ? "" : isMet(row) ? "met" : "MISSED"
-    ]
-  })
-  const earlier = before === undefined ? [] : ["before"]
-  const head = ["path", "ours", "against", "theirs", "ratio", ...earlier, "asked", ""]
-  const widths = head.map((cell, column) => Math.max(cell.length, ...table.map((row) => row[column]?.length ?? 0)))
-  const line = (cells: ReadonlyArray<string>) =>
-    `  ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()}`
-  console.log([title, line(head), line(widths.map((width) => "-".repeat(width))), ...table.map(line), ""].join("\n"))
 }

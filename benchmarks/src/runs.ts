@@ -186,72 +186,11 @@ const replay = async (directory: string): Promise<ReadonlyArray<Row>> => {
   }]
 }
 
-/** Adds ended runs that no client reads, in one statement, until there are `total`. */
-const grow = (total: number) =>
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    yield* sql.unsafe(
-      `INSERT INTO sallyport_runs (run_id, thread_id, owner_key, owner_subject, idempotency_key, request_digest, status,
-        epoch, started_at_millis, completed_at_millis, end_seq, event_count, byte_count, metadata, open_questions)
-      WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < ${total})
-      SELECT 'filler ' || value, 'thread ' || (value % 1000), 'filler', 'filler', value, '', 'succeeded', 1,
-        1800000000000 + value, 1800000000000 + value, 1, 0, 0, '{}', 0 FROM n`
-    )
-  })
-
-const growth = async (directory: string): Promise<ReadonlyArray<Row>> => {
-  const runtime = ManagedRuntime.make(layerSqlite(join(directory, "growth.db")))
-  const measure = async () => {
-    const run = await runtime.runPromise(start)
-    const log = await runtime.runPromise(RunEventLog.RunEventLog)
-    const times = 400
-    const repeat = (effect: Effect.Effect<unknown, unknown>) => () =>
-      runtime.runPromise(Effect.gen(function*() {
-        for (let index = 0; index < times; index++) yield* effect
-      }))
-    return rates([
-      {
-        name: "start",
-        operations: times,
-        run: () =>
-          runtime.runPromise(Effect.gen(function*() {
-            for (let index = 0; index < times; index++) yield* start
-          }))
-      },
-      {
-        name: "append",
-        operations: times,
-        run: repeat(log.append({ runId: run.runId, epoch: run.epoch, events: [event] }))
-      },
-      {
-        name: "activeForThread",
-        operations: times,
-        run: repeat(log.activeForThread({ threadId: run.threadId, owner: run.owner }))
-      },
-      { name: "reap", operations: times, run: repeat(log.reap({ limit: 100 })) }
-    ], 5)
-  }
-  const few = await measure()
-  await runtime.runPromise(grow(1_000_000))
-  // Work that the growth itself left over is done before the measurement.
-  await runtime.runPromise(SqlClient.SqlClient.use((sql) => sql.unsafe("PRAGMA wal_checkpoint(TRUNCATE)")))
-  const many = await measure()
-  await runtime.dispose()
-  return ["start", "append", "activeForThread", "reap"].map((name) => ({
-    path: `${name}, 1,000,000 runs`,
-    ours: rate(many, name),
-    against: `${name}, few runs`,
-    theirs: rate(few, name),
-    asked: 0.8
-  }))
-}
-
 /** The rows of runs and streams. */
 export const sections: ReadonlyArray<Section> = [
   { name: "append, SQLite", measure: appendSqlite },
   { name: "append, PostgreSQL", measure: appendPostgres },
   { name: "replay, in process", measure: replay },
-  { name: "growth of runs", measure: growth },
   { name: "MCP", measure: Mcp.rows },
   { name: "append over HTTP", measure: Streams.appends },
   ...Tails.sections

@@ -31,7 +31,7 @@ const resolve = ({ file }: Page, link: string): string | undefined => {
   const page = byFile.get(target) ?? byFile.get(join(target, "README.md"))
   if (page !== undefined) return anchor === undefined ? page.address : `${page.address}#${anchor}`
   if (!existsSync(join(root, target))) throw new Error(`${file} links to ${link}, which is not there`)
-  if (!target.endsWith(".png")) return undefined
+  if (!target.endsWith(".png") && !target.endsWith(".svg")) return undefined
   pictures.add(target)
   return `/pictures/${basename(target)}`
 }
