@@ -12,7 +12,8 @@ session.connect()
 await session.post("Profiler.enable")
 await session.post("Profiler.startPreciseCoverage", { callCount: true, detailed: true })
 
-const { decoders, largeBodies, largeChats, largeForms, largeHeaders, makeServer } = await import("../decoders.ts")
+const { decoders, largeBodies, largeChats, largeForms, largeHeaders, largeRelayBodies, makeRelay, makeServer } =
+  await import("../decoders.ts")
 const Effect = await import("effect/Effect")
 
 /** Counts the blocks that run since the last count. */
@@ -37,7 +38,7 @@ for (const { decode, largest, name, units } of decoders) {
   for (const unit of units) {
     const of = (length: number) => unit.repeat(Math.floor(length / unit.length))
     // The first call makes what all others use.
-    decode(of(64))
+    await decode(of(64))
     counts.push({
       name: `${name} of ${JSON.stringify(unit)}`,
       half: await workOf(() => decode(of(largest / 2))),
