@@ -12,8 +12,7 @@ session.connect()
 await session.post("Profiler.enable")
 await session.post("Profiler.startPreciseCoverage", { callCount: true, detailed: true })
 
-const { decoders, largeBodies, largeChats, largeForms, largeHeaders, largeRelayBodies, makeRelay, makeServer } =
-  await import("../decoders.ts")
+const { decoders, largeBodies, largeChats, largeForms, largeHeaders, makeServer } = await import("../decoders.ts")
 const Effect = await import("effect/Effect")
 
 /** Counts the blocks that run since the last count. */
