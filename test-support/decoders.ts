@@ -3,6 +3,15 @@
  * and whole requests to a server with every route. Tests count their work, and `npm run decoders` measures their time.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as EnvironmentConnector from "@sallyport/connect/EnvironmentConnector"
+import * as EnvironmentHandlers from "@sallyport/connect/EnvironmentHandlers"
+import * as RelayEnvironmentRepository from "@sallyport/connect/RelayEnvironmentRepository"
+import * as RelayHandlers from "@sallyport/connect/RelayHandlers"
+import * as RelayProofRepository from "@sallyport/connect/RelayProofRepository"
+import * as TokenStorage from "@sallyport/client/TokenStorage"
+import * as AccessGroup from "@sallyport/contract/AccessGroup"
+import { ConnectEnvironmentApi, RelayApi } from "@sallyport/contract/ConnectProtocol"
+import * as RunGroup from "@sallyport/contract/RunGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import * as AuthorizationServer from "@sallyport/core/access/AuthorizationServer"
@@ -14,6 +23,7 @@ import * as OAuthClient from "@sallyport/core/access/OAuthClient"
 import * as PairingCode from "@sallyport/core/access/PairingCode"
 import * as PairingUrl from "@sallyport/core/access/PairingUrl"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
+import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as Input from "@sallyport/core/Input"
 import * as Repositories from "@sallyport/core/Repositories"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
@@ -33,25 +43,40 @@ import * as TrustedProxies from "@sallyport/http/TrustedProxies"
 import * as AgUi from "@sallyport/interop/AgUi"
 import * as AiSdk from "@sallyport/interop/AiSdk"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Sse from "effect/encoding/Sse"
+import * as HttpApi from "effect/http-api/HttpApi"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import type * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as IpNetwork from "effect/net/IpNetwork"
+import * as KeyValueStore from "effect/persistence/KeyValueStore"
+import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
+import * as RpcSerialization from "effect/rpc/RpcSerialization"
 import * as Schema from "effect/Schema"
+import * as Answer from "../packages/client/src/internal/answer.ts"
 import * as Jwt from "../packages/connect/src/internal/jwt.ts"
 import * as UserCode from "../packages/core/src/connect/internal/userCode.ts"
 import * as Attempts from "../packages/core/src/access/internal/attempts.ts"
 import * as CompactJws from "../packages/core/src/access/internal/compactJws.ts"
 import * as RunFeedCursor from "../packages/core/src/runs/internal/runFeedCursor.ts"
 import * as RunJson from "../packages/core/src/runs/internal/runJson.ts"
+import * as RpcMessages from "../packages/http/src/internal/rpcMessages.ts"
 import * as Glob from "../packages/durable-streams/src/internal/glob.ts"
 import * as JsonText from "../packages/durable-streams/src/internal/jsonText.ts"
 import * as Position from "../packages/interop/src/internal/position.ts"
-import { streamNames, streamRoutes, surfaceOf } from "./fuzz.ts"
+import { authentication as believing } from "../packages/connect/test/world.ts"
+import { streamNames, streamRoutes, type Surface, surfaceOf } from "./fuzz.ts"
 
 /** A decoder of one text. */
 export interface Decoder {
@@ -70,13 +95,114 @@ const decoder = (
   units: ReadonlyArray<string>
 ): Decoder => ({ name, largest, units, decode })
 
+/** Tells the schema of a body from a stream's, and from that of an answer without a body. */
+const isAnswerSchema = (schema: Schema.Top): schema is Schema.Codec<unknown, unknown> =>
+  !HttpApiSchema.isNoContent(schema.ast) && !Predicate.hasProperty(schema, "_tag")
+
 const encoder = new TextEncoder()
 const isJson = Schema.is(Input.json)
 /** How many characters the headers and the address of a request have together at most. */
 const headerSize = 16_384
 
+/** Lists what clients read of the answers of an API, each by the schema of an endpoint. */
+const answersOf = <Id extends string, Groups extends HttpApiGroup.Constraint>(api: HttpApi.HttpApi<Id, Groups>) => {
+  const found: Array<readonly [name: string, schema: Schema.Codec<unknown, unknown>]> = []
+  HttpApi.reflect(api, {
+    onGroup: () => {},
+    onEndpoint: ({ endpoint, group, successes }) => {
+      for (const [schema] of successes.values()) {
+        if (isAnswerSchema(schema)) found.push([`${group.identifier}.${endpoint.name}`, schema])
+      }
+    }
+  })
+  return found
+}
+
+/** How much of each of these units is let in, and of others what takes as long; all of it may be longer, and is linear. */
+const measuredSize = 131_000
+
+const readStored = (text: string) =>
+  TokenStorage.TokenStorage.use(({ tokens }) => tokens).pipe(
+    Effect.provide(TokenStorage.layerKeyValueStore()),
+    Effect.provideService(
+      KeyValueStore.KeyValueStore,
+      KeyValueStore.makeStringOnly({
+        get: () => Effect.succeed(text),
+        set: () => Effect.void,
+        remove: () => Effect.void,
+        clear: Effect.void,
+        size: Effect.succeed(1),
+        keys: Effect.succeed([])
+      })
+    ),
+    Effect.exit,
+    Effect.runPromise
+  )
+
+/** Lists the parts of hostile JSON that stand between `[` and `1]`. */
+const jsonUnits = ["1,", `"aaaa",`, `{"aaaaa":0},`]
+const ofJson = (decode: (text: string) => unknown) => (text: string) => decode(`[${text}1]`)
+
+/** The decoders of what a client meets: answers, events, messages and stored state. */
+const clientDecoders: ReadonlyArray<Decoder> = [
+  ...[...answersOf(SallyportApi), ...answersOf(RelayApi)].map(([name, schema]) =>
+    decoder(
+      `an answer of ${name}`,
+      measuredSize,
+      ofJson((text) =>
+        Effect.runPromise(Effect.exit(Answer.call(
+          Effect.succeed(HttpClientResponse.fromWeb(HttpClientRequest.get("http://a"), new Response(text))),
+          schema,
+          Duration.minutes(1)
+        )))
+      ),
+      jsonUnits
+    )
+  ),
+  decoder(
+    "an answer that is an error",
+    measuredSize,
+    ofJson((text) =>
+      Effect.runPromise(Effect.exit(Answer.failureOf(
+        HttpClientResponse.fromWeb(HttpClientRequest.get("http://a"), new Response(text, { status: 404 }))
+      )))
+    ),
+    jsonUnits
+  ),
+  decoder("stored tokens", measuredSize, ofJson(readStored), jsonUnits),
+  decoder(
+    "a message of the feed",
+    measuredSize,
+    ofJson(Schema.decodeUnknownOption(AccessGroup.AccessMessage)),
+    jsonUnits
+  ),
+  ...Object.keys(AccessGroup.feedData).map((event) =>
+    decoder(
+      `an event ${event}`,
+      measuredSize,
+      ofJson((data) => Schema.decodeUnknownOption(AccessGroup.KnownEvent)({ id: "1", event, data })),
+      jsonUnits
+    )
+  ),
+  ...["run", "data", "end"].map((event) =>
+    decoder(
+      `an event ${event} of runs`,
+      measuredSize,
+      ofJson((data) => Schema.decodeUnknownOption(RunGroup.RunsStreamEvent)({ id: "1", event, data })),
+      jsonUnits
+    )
+  ),
+  decoder("a stream of events", measuredSize, (text) => {
+    const events: Array<unknown> = []
+    const parser = Sse.makeParser((event) => events.push(event), { maxEventSize: measuredSize })
+    for (let at = 0; at < text.length; at += 1_024) parser.feed(text.slice(at, at + 1_024))
+    return events
+  }, ["a", "data:a\n", "\n", "data:a\n\n", "id:1\nevent:a\n", ":\n", "\r", "\ufeff"])
+]
+
 /** The decoders of a text. */
 export const decoders: ReadonlyArray<Decoder> = [
+  ...clientDecoders,
   decoder("a line", headerSize, (text) => Text.isLine(text, text.length), ["a", "\u0301", "👩\u200d", " "]),
   decoder("a header", headerSize, (text) => Text.fromHeader(text, text.length), ["a", "\u00c3\u00a9", "\u00f0", " \t"]),
   decoder("a pairing code", headerSize, PairingCode.parse, ["A", "-", "\u200b", "#token="]),
@@ -122,6 +248,17 @@ export const decoders: ReadonlyArray<Decoder> = [
     },
     ["1,", "[],", "[[],[[]]],", String.raw`"\"\\",`, `{"a":[1]},`]
   ),
+  decoder(
+    "a frame of RPCs",
+    262_144,
+    (text) => {
+      const frame = `[${text}1]\n`
+      return RpcMessages.makeLimit(RpcSerialization.ndjson)(frame)
+        ? RpcSerialization.ndjson.makeUnsafe().decode(frame)
+        : undefined
+    },
+    ["1,", "[],", `{"_tag":"Ping"},`, `{"a":[1]},`]
+  ),
   decoder("the input of a run", 262_144, (text) => isJson(JSON.parse(`[${text}1]`)), [
     "1,",
     "[],",
@@ -147,7 +284,14 @@ const scopes = [...AccessScope.builtin, ...DurableStreamsRoutes.scopes]
 
 const owner = Effect.map(CurrentSession, ({ subject }) => ({ subject }))
 
+/** A relay, whose clients are who they say, and an environment. */
+const layerRelay = Layer.merge(
+  HttpApiBuilder.layer(RelayApi).pipe(Layer.provide(RelayHandlers.layer), Layer.provide(believing)),
+  HttpApiBuilder.layer(ConnectEnvironmentApi).pipe(Layer.provide(EnvironmentHandlers.layer))
+).pipe(Layer.provide(Authentication.layerRequestErrors()), Layer.orDie)
+
 const layerRoutes = Layer.mergeAll(
+  layerRelay,
   Sallyport.layer(),
   DurableStreamsRoutes.layer(),
   StreamSubscriptionsRoutes.layer(),
@@ -170,17 +314,24 @@ const layerServices = Layer.mergeAll(
   AuthPolicy.layer({ host: "127.0.0.1", kind: "remote-reachable", publicUrl: new URL("https://app.example") }),
   DpopProof.layer,
   RunProgram.layer(() => Effect.void),
+  EnvironmentConnector.layer.pipe(Layer.provide(FetchHttpClient.layer)),
+  ConnectClientStore.layer,
   StreamSubscriptions.layer.pipe(
     Layer.provideMerge(DurableStreams.layer),
     Layer.provide([DurableStreamRepository.layerMemory, StreamSubscriptionRepository.layerMemory])
   )
 ).pipe(
-  Layer.provideMerge(Layer.mergeAll(Repositories.layerMemory, SecretStore.layerMemory)),
+  Layer.provideMerge(Layer.mergeAll(
+    Repositories.layerMemory,
+    RelayEnvironmentRepository.layerMemory,
+    RelayProofRepository.layerMemory,
+    SecretStore.layerMemory
+  )),
   Layer.provideMerge(NodeCrypto.layer),
   Layer.provide(Layer.succeed(AccessScope.Vocabulary, scopes))
 )
 
-/** Creates a server that holds its state in memory and is called without a socket. */
+/** Creates a server with every route, which holds its state in memory and is called without a socket. */
 export const makeServer = Effect.gen(function*() {
   const context = yield* Layer.build(layerServices)
   const { dispose, handler } = HttpRouter.toWebHandler(
@@ -195,8 +346,11 @@ export const makeServer = Effect.gen(function*() {
   const sessions = Context.get(context, SessionCredentialService.SessionCredentialService)
   const issue = Effect.orDie(sessions.issue({ subject: "large", scopes, method: "bearer-access-token" }))
   return {
-    /** Returns what lets a request in. Some requests end the session that they are made with. */
-    credentials: Effect.map(issue, ({ token }) => ({ authorization: `Bearer ${Redacted.value(token)}` })),
+    /** Returns what lets a request in, and names a key to the relay. Some requests end the session that they are made with. */
+    credentials: Effect.map(issue, ({ token }) => ({
+      authorization: `Bearer ${Redacted.value(token)}`,
+      "x-key": "k".repeat(43)
+    })),
     /** Sends a request and returns the status of the answer, without waiting for the end of a stream. */
     send: async ({ init, path }: LargeRequest, headers: Readonly<Record<string, string>> = {}): Promise<number> => {
       const all = { host: "app.example", ...headers, ...Object.fromEntries(new Headers(init.headers)) }
@@ -212,8 +366,10 @@ export const makeServer = Effect.gen(function*() {
 
 const { names, routes } = surfaceOf(SallyportApi)
 
-const allRoutes = [
+const allRoutes: Surface["routes"] = [
   ...routes,
+  ...surfaceOf(RelayApi).routes,
+  ...surfaceOf(ConnectEnvironmentApi).routes,
   ...streamRoutes.map((route) => ({ ...route, names: streamNames })),
   { method: "POST", path: "/agui", names: ["threadId", "runId", "state", "messages", "tools", "context"] },
   { method: "POST", path: "/chat", names: ["id", "messages", "trigger", "messageId"] }

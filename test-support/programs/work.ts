@@ -37,7 +37,7 @@ for (const { decode, largest, name, units } of decoders) {
   for (const unit of units) {
     const of = (length: number) => unit.repeat(Math.floor(length / unit.length))
     // The first call makes what all others use.
-    decode(of(64))
+    await decode(of(64))
     counts.push({
       name: `${name} of ${JSON.stringify(unit)}`,
       half: await workOf(() => decode(of(largest / 2))),

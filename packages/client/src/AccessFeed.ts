@@ -5,6 +5,7 @@ import * as Contract from "@sallyport/contract/AccessGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import * as WireError from "@sallyport/contract/WireError"
 import * as Context from "effect/Context"
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as Sse from "effect/encoding/Sse"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
@@ -92,6 +93,8 @@ export class AccessFeed extends Context.Service<AccessFeed, {
 }>()("@sallyport/client/AccessFeed") {}
 
 const keptChanges = 200
+/** How many entries a view may have in all: a server may go on without end. */
+const maxEntries = 100_000
 
 const decodeEvent = Schema.decodeUnknownOption(Contract.KnownEvent)
 
@@ -198,6 +201,13 @@ const make = Effect.gen(function*() {
           default:
             if (change.data.revision <= view.revision) return { _tag: "Skip" }
             view = { ...applyChange(view, change), connected: true }
+        }
+        const { clients, devices, links } = view
+        if (
+          devices.length + links.length + Option.match(clients, { onNone: () => 0, onSome: Arr.length }) > maxEntries
+        ) {
+          const message = `The server lists more than ${maxEntries} devices, links and clients`
+          return { _tag: "Fail", error: new UnexpectedAnswer({ status: 200, code: null, message }) }
         }
         return { _tag: "Emit", value: view }
       }

@@ -62,7 +62,7 @@ export const stores: ReadonlyArray<Store> = ["memory", "SQLite"]
 const layerServer = Layer.fresh(NodeHttpServer.layer(() => Http.createServer(), { host: "127.0.0.1", port: 0 }))
 
 /** Believes whatever a request says of its session: signing in is tested elsewhere. */
-const authentication = layerAuthentication(
+export const authentication = layerAuthentication(
   Effect.succeed((httpEffect) =>
     Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ headers }) =>
       Effect.provideService(

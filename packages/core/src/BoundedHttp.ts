@@ -87,8 +87,8 @@ export const bounded = (client: HttpClient.HttpClient): HttpClient.HttpClient =>
   )
 
 /**
- * Returns a request whose `text` and `json` fail as those of a body that is too large do, if the body has more lists, objects
- * or names than JSON of a stranger may have: {@link Input.maxJson}. A host that lets in larger bodies, by
+ * Returns a request whose `text` and `json` fail as those of a body that is too large do, if the body has more lists, objects,
+ * entries or names than JSON of a stranger may have: {@link Input.maxJson}. A host that lets in larger bodies, by
  * `HttpIncomingMessage.MaxBodySize`, lets in as many times more of them.
  *
  * @category combinators
@@ -103,7 +103,7 @@ export const boundedRequest = (request: HttpServerRequest.HttpServerRequest): Ht
       reason: new HttpServerError.RequestParseError({
         request,
         reason: "BodyTooLarge",
-        description: "the JSON has more lists, objects or different names than this server takes"
+        description: "the JSON has more lists, objects, entries or different names than this server takes"
       })
     })
   })

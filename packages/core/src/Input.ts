@@ -54,19 +54,19 @@ export const count: Rule = {
 }
 
 /**
- * Bounds how many lists and objects, and how many different names of members, are in each 256 KiB of JSON that a stranger may
- * send. What an engine makes of more, such as an object with 26,000 names, takes it longer than all else that is done for a
- * request.
+ * Bounds how many lists and objects, entries of them, and different names of members are in each 256 KiB of JSON that a
+ * stranger may send. What an engine makes of more, such as an object with 26,000 names, takes it longer than all else that is
+ * done for a request.
  *
  * @category constants
  * @since 0.1.0
  */
-export const maxJson = { parts: 16_384, names: 2_048, bytes: 262_144 } as const
+export const maxJson = { parts: 16_384, entries: 65_536, names: 2_048, bytes: 262_144 } as const
 
 /**
- * Tells whether a text has no more lists, objects and names than JSON of a stranger may have, if `maxBytes` is the largest
- * size that it may have. It reads the text once, up to the first that is too many, and tells nothing else: the text need not
- * be JSON.
+ * Tells whether a text has no more lists, objects, entries and names than JSON of a stranger may have, if `maxBytes` is the
+ * largest size that it may have. It reads the text once, up to the first that is too many, and tells nothing else: the text
+ * need not be JSON.
  *
  * @category predicates
  * @since 0.1.0
@@ -77,6 +77,7 @@ export const isBoundedJson = (text: string, maxBytes: number = maxJson.bytes): b
   if (text.length < 4 * maxJson.names * times) return true
   const names = new Set<string>()
   let parts = 0
+  let entries = 0
   for (let index = 0; index < text.length; index++) {
     const char = text.charCodeAt(index)
     if (char === 0x22) {
@@ -92,6 +93,8 @@ export const isBoundedJson = (text: string, maxBytes: number = maxJson.bytes): b
       }
     } else if (char === 0x5b || char === 0x7b) {
       if (++parts > maxJson.parts * times) return false
+    } else if (char === 0x2c) {
+      if (++entries > maxJson.entries * times) return false
     }
   }
   return true

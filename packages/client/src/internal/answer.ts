@@ -1,3 +1,4 @@
+import { isBoundedJson } from "@sallyport/core/Input"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -93,9 +94,10 @@ const decodeSentence = Schema.decodeUnknownOption(
   Schema.Struct({ message: Schema.NonEmptyString, code: Schema.optionalKey(Schema.String) })
 )
 
+/** Parses an answer. One of more parts than a server of this kind sends is none, and would hold up the page. */
 const parseJson = (text: string): unknown => {
   try {
-    return JSON.parse(text)
+    return isBoundedJson(text) ? JSON.parse(text) : undefined
   } catch {
     return undefined
   }
@@ -104,8 +106,8 @@ const parseJson = (text: string): unknown => {
 /** The statuses below 500 with which a server, or a proxy before it, asks the client to try again. */
 const retryStatuses = new Set([408, 425, 429])
 
-/** The longest answer that is not a stream. */
-const maxBodyLength = 16 * 1024 * 1024
+/** The longest answer that is not a stream: lists come in pages. */
+const maxBodyLength = 1024 * 1024
 
 /** Reads a body as text, and stops if it is longer than any answer of the server. */
 export const textOf = (response: HttpClientResponse.HttpClientResponse): Effect.Effect<string, Broken> =>

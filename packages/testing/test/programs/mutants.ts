@@ -314,6 +314,25 @@ export const mutants: ReadonlyArray<Mutant> = [
   links("counts nothing", "HTTP-09: of 30 links that a session issues at once", (real) => ({
     insert: (row, change) => real.insert(row, change)
   })),
+  {
+    suite: "BootstrapCredentialRepository",
+    name: "bounds the first generation alone",
+    breaks: "SESS-13 HTTP-09 C-15: a session that was let in shares its number with all that descends from it",
+    declare: () =>
+      BootstrapCredentialRepositorySuite.suite(
+        "bounds the first generation alone",
+        alter(Access.AccessRepository, Access.layerMemory, ({ links, sessions }) => ({
+          links: {
+            ...links,
+            insert: Effect.fnUntraced(function*(row, change, maxOpen, maxLetIn) {
+              const issuer = row.issuedBy === null ? Option.none() : yield* sessions.findById(row.issuedBy)
+              const isFirst = Option.exists(issuer, ({ parentId }) => parentId === null)
+              return yield* links.insert(row, change, maxOpen, isFirst ? maxLetIn : undefined)
+            })
+          }
+        }))
+      )
+  },
   links("shows everyone's", "SESS-15 HTTP-09 C-15: list gives the links for a subject", (real) => ({
     list: (options) => real.list({ ...options, subject: undefined })
   })),
