@@ -19,6 +19,7 @@ import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as CredentialHandlers from "@sallyport/http/CredentialHandlers"
 import * as EventStream from "@sallyport/http/EventStream"
+import * as IdentityProviders from "@sallyport/http/IdentityProviders"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Shutdown from "@sallyport/http/Shutdown"
 import * as TrustedProxies from "@sallyport/http/TrustedProxies"
@@ -67,6 +68,13 @@ export interface Options {
   readonly publicUrl?: URL | undefined
   /** Whether programs, such as MCP clients, can sign in by a person's consent. Default false. */
   readonly authorizationServer?: boolean | undefined
+  /** The issuer whose ID tokens let people in, and which of its people under which name. Default none. */
+  readonly identities?: {
+    readonly issuer: string
+    readonly audience: string
+    /** The subjects here, by those of the issuer. */
+    readonly subjects: Readonly<Record<string, string>>
+  } | undefined
   /** The proxies whose `X-Forwarded` headers are trusted; none by default. */
   readonly trustedProxies?: ReadonlyArray<IpNetwork> | undefined
   /**
@@ -109,6 +117,16 @@ const layerAuthorization = Layer.merge(
   Layer.provide(AuthorizationServer.layerConfig, Layer.provide(ClientDocuments.layer(), PublicHttp.layer())),
   AuthorizationServer.layerSweeper()
 )
+
+/** Lets in the people of an issuer that are named, without what would let them let in others. */
+const layerIdentities = ({ audience, issuer, subjects }: NonNullable<Options["identities"]>) =>
+  IdentityProviders.layerWith({
+    issuers: [{ issuer, audiences: [audience] }],
+    admit: (identity) =>
+      Object.hasOwn(subjects, identity.subject)
+        ? Effect.succeed({ subject: subjects[identity.subject] ?? "" })
+        : Effect.fail(new IdentityProviders.IdentityNotAdmitted({ problem: `${identity.subject} is not named` }))
+  }).pipe(Layer.provide(PublicHttp.layer({ loopback: issuer.startsWith("http:") })))
 
 /**
  * Reports timeouts that cannot work, while the layer is built.
@@ -202,6 +220,7 @@ export const layer = (options: Options) =>
       ).pipe(
         Shutdown.graceful,
         Layer.provide(options.authorizationServer === true ? layerAuthorization : Layer.empty),
+        Layer.provide(options.identities === undefined ? Layer.empty : layerIdentities(options.identities)),
         Layer.provideMerge(layerServices),
         Layer.provideMerge(Persistence.layer({ database: options.database, state }))
       )
