@@ -191,8 +191,8 @@ export const serve = Command.make(
         (text) => Effect.fromResult(TrustedProxies.parse(text))
       )
       const { issuer, issuerAudience, issuerSubject } = others
-      const parts = [issuer, issuerAudience, issuerSubject]
-      if (parts.some(Option.isSome) && !parts.every(Option.isSome)) {
+      const given = [issuer, issuerAudience, issuerSubject].filter(({ _tag }) => _tag === "Some").length
+      if (given !== 0 && given !== 3) {
         return yield* new CommandFailed({
           code: "Usage",
           message: "--issuer, --issuer-audience and --issuer-subject belong together: give all of them, or none"

@@ -136,7 +136,7 @@ export const make = Effect.fnUntraced(function*(
               reading = undefined
               if (exit._tag === "Success") {
                 known = exit.value
-                mayReadFromMillis = endMillis + rereadMillis
+                mayReadFromMillis = Math.min(endMillis + rereadMillis, exit.value.untilMillis)
               } else {
                 failure = Option.getOrElse(Cause.findErrorOption(exit.cause), () => unavailable("the server stops"))
                 mayReadFromMillis = endMillis + Math.min(rereadMillis, retryMillis)
