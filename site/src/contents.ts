@@ -49,6 +49,7 @@ export const sections: ReadonlyArray<Section> = [
       page("docs/pages.md", "The pages"),
       page("docs/connect.md", "Approval of clients"),
       page("docs/agents.md", "Agents that sign in"),
+      page("docs/identities.md", "Identities from elsewhere"),
       page("docs/dpop-and-tokens.md", "DPoP and tokens"),
       page("docs/access-feed.md", "The access feed"),
       page("docs/scoped-credentials.md", "Credentials"),

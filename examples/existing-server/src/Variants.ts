@@ -13,6 +13,7 @@ import {
 import {
   Authentication,
   Edge,
+  IdentityProviders,
   RpcAuthentication,
   RunHandlers,
   Sallyport,
@@ -22,7 +23,8 @@ import {
 import { SqlRateLimiterStore, SqlRepositories } from "@sallyport/core"
 import { WaitUntil } from "@sallyport/core/runs"
 import { SqliteClient } from "@sallyport/sqlite-node"
-import { Context, Layer, Schema } from "effect"
+import { PublicHttp } from "@sallyport/node"
+import { Context, Effect, Layer, Schema } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import { HttpApi, HttpApiBuilder } from "effect/http-api"
 import { IpNetwork } from "effect/net"
@@ -89,6 +91,22 @@ export const behindProxies = Layer.merge(
   TrustedProxies.layer([IpNetwork.fromStringUnsafe("10.0.0.0/8")])
 )
 // #endregion proxies
+
+// #region identities
+/** Lets in the people of one domain of an issuer, and whom the company's gateway knows, who may not start runs. */
+export const identities = IdentityProviders.layerWith({
+  issuers: [{ issuer: "https://accounts.example", audiences: ["the-id-of-our-command"] }],
+  proxies: [{ header: "x-forwarded-user", from: [IpNetwork.fromStringUnsafe("10.1.2.3/32")], issuer: "gateway" }],
+  admit: ({ claims, issuer, subject }) =>
+    issuer === "gateway"
+      ? Effect.succeed({ subject: `gateway-${subject}`, scopes: ["runs:read"] })
+      : claims.hd === "acme.example"
+      ? Effect.succeed({ subject: `acme-${subject}`, absoluteLifetime: "1 hour" })
+      : Effect.fail(new IdentityProviders.IdentityNotAdmitted({ problem: "of another domain" }))
+}).pipe(Layer.provide(PublicHttp.layer()))
+
+export const withIdentities = Sallyport.layer().pipe(Layer.provide(identities))
+// #endregion identities
 
 // #region web
 type Services = Exclude<

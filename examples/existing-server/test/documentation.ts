@@ -9,6 +9,7 @@ export const documents: ReadonlyArray<string> = [
   "docs/mounting.md",
   "docs/persistence.md",
   "docs/pairing-and-sessions.md",
+  "docs/identities.md",
   "docs/runs.md",
   "docs/scoped-credentials.md",
   "docs/testing.md"

@@ -53,6 +53,44 @@ const layerPlatform = Layer.mergeAll(
 )
 
 describe("variants of the mount", () => {
+  it.live("AGENT-06: identities are taken at the token endpoint of the API, from the issuers that are named", () =>
+    Effect.gen(function*() {
+      const base = HttpServer.formatAddress((yield* HttpServer.HttpServer).address)
+      const descriptionOf = (fields: Readonly<Record<string, string>>) =>
+        Effect.promise(async () => {
+          const answer = await fetch(`${base}/oauth/token`, {
+            method: "POST",
+            headers: { connection: "close", "x-forwarded-user": "ada" },
+            body: new URLSearchParams({
+              grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+              ...fields
+            })
+          })
+          return String(Object(await answer.json()).error_description)
+        })
+      const stranger = `${btoa(JSON.stringify({ alg: "RS256" }))}.${
+        btoa(JSON.stringify({ iss: "https://b.example" }))
+      }.AA`
+      assert.include(
+        yield* descriptionOf({
+          subject_token: stranger.replaceAll("=", ""),
+          subject_token_type: "urn:ietf:params:oauth:token-type:id_token"
+        }),
+        "no such issuer"
+      )
+      assert.include(
+        yield* descriptionOf({
+          subject_token: "x-forwarded-user",
+          subject_token_type: "urn:sallyport:token-type:proxy-header"
+        }),
+        "did not come from its proxy"
+      )
+    }).pipe(
+      Effect.provide(HttpRouter.serve(Variants.withIdentities, { disableListenLog: true, disableLogger: true })),
+      Effect.provide(layerServices),
+      Effect.provide(layerPlatform)
+    ))
+
   it.live("below a prefix everything moves, the pairing page included", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(

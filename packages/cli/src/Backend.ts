@@ -19,6 +19,7 @@ import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as CredentialHandlers from "@sallyport/http/CredentialHandlers"
 import * as EventStream from "@sallyport/http/EventStream"
+import * as IdentityProviders from "@sallyport/http/IdentityProviders"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Shutdown from "@sallyport/http/Shutdown"
 import * as TrustedProxies from "@sallyport/http/TrustedProxies"
@@ -70,6 +71,13 @@ export interface Options {
   readonly authorizationServer?: boolean | undefined
   /** Who is told, signed, of each client and device that waits for a decision; none by default. */
   readonly webhook?: ConnectWebhook.Options | undefined
+  /** The issuer whose ID tokens let people in, and which of its people under which name. Default none. */
+  readonly identities?: {
+    readonly issuer: string
+    readonly audience: string
+    /** The subjects here, by those of the issuer. */
+    readonly subjects: Readonly<Record<string, string>>
+  } | undefined
   /** The proxies whose `X-Forwarded` headers are trusted; none by default. */
   readonly trustedProxies?: ReadonlyArray<IpNetwork> | undefined
   /**
@@ -112,6 +120,16 @@ const layerAuthorization = Layer.merge(
   Layer.provide(AuthorizationServer.layerConfig, Layer.provide(ClientDocuments.layer(), PublicHttp.layer())),
   AuthorizationServer.layerSweeper()
 )
+
+/** Lets in the people of an issuer that are named, without what would let them let in others. */
+const layerIdentities = ({ audience, issuer, subjects }: NonNullable<Options["identities"]>) =>
+  IdentityProviders.layerWith({
+    issuers: [{ issuer, audiences: [audience] }],
+    admit: (identity) =>
+      Object.hasOwn(subjects, identity.subject)
+        ? Effect.succeed({ subject: subjects[identity.subject] ?? "" })
+        : Effect.fail(new IdentityProviders.IdentityNotAdmitted({ problem: `${identity.subject} is not named` }))
+  }).pipe(Layer.provide(PublicHttp.layer({ loopback: issuer.startsWith("http:") })))
 
 /**
  * Reports timeouts that cannot work, while the layer is built.
@@ -210,6 +228,7 @@ export const layer = (options: Options) =>
             ? Layer.empty
             : Layer.provide(ConnectWebhook.layer(options.webhook), AccessFeed.layer)
         ),
+        Layer.provide(options.identities === undefined ? Layer.empty : layerIdentities(options.identities)),
         Layer.provideMerge(layerServices),
         Layer.provideMerge(Persistence.layer({ database: options.database, state }))
       )

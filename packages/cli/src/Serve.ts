@@ -88,6 +88,23 @@ const flags = {
     Flag.withFallbackConfig(Config.String("SALLYPORT_WEBHOOK_URL")),
     Flag.optional
   ),
+  issuer: Flag.String("issuer").pipe(
+    Flag.withDescription(
+      "The address of an issuer, such as https://accounts.example, whose ID tokens the token endpoint exchanges"
+    ),
+    Flag.optional
+  ),
+  issuerAudience: Flag.String("issuer-audience").pipe(
+    Flag.withDescription("Whom its tokens have to be for: the client id that your programs have at the issuer"),
+    Flag.optional
+  ),
+  issuerSubject: Flag.KeyValuePair("issuer-subject").pipe(
+    Flag.withDescription(
+      "Who comes in, and under which name here, such as 1234=owner for the issuer's subject 1234; can be given several " +
+        "times, and no one else comes in"
+    ),
+    Flag.optional
+  ),
   trustedProxy: Flag.String("trusted-proxy").pipe(
     Flag.withDescription(
       "A proxy of yours, as an address or a network such as 10.0.0.0/8, whose X-Forwarded headers say who a request is " +
@@ -201,6 +218,14 @@ export const serve = Command.make(
         trustedProxy,
         (text) => Effect.fromResult(TrustedProxies.parse(text))
       )
+      const { issuer, issuerAudience, issuerSubject } = others
+      const given = [issuer, issuerAudience, issuerSubject].filter(({ _tag }) => _tag === "Some").length
+      if (given !== 0 && given !== 3) {
+        return yield* new CommandFailed({
+          code: "Usage",
+          message: "--issuer, --issuer-audience and --issuer-subject belong together: give all of them, or none"
+        })
+      }
       const backend = Backend.layer({
         host,
         port,
@@ -212,6 +237,9 @@ export const serve = Command.make(
         publicUrl: base,
         authorizationServer: others.authorizationServer,
         webhook: Option.isSome(others.webhookUrl) ? yield* webhookOf(others.webhookUrl.value) : undefined,
+        identities: Option.getOrUndefined(
+          Option.all({ issuer, audience: issuerAudience, subjects: issuerSubject })
+        ),
         trustedProxies,
         keepAliveTimeout: Option.getOrUndefined(others.keepAliveTimeout),
         headersTimeout: Option.getOrUndefined(others.headersTimeout),
@@ -222,7 +250,12 @@ export const serve = Command.make(
       return yield* Layer.launch(Layer.provide(announcement, backend))
     },
     Effect.mapError((error) =>
-      new CommandFailed({ code: "Failed", message: describeFailure(Cause.fail(error)) ?? "The server cannot start" })
+      error instanceof CommandFailed
+        ? error
+        : new CommandFailed({
+          code: "Failed",
+          message: describeFailure(Cause.fail(error)) ?? "The server cannot start"
+        })
     )
   )
 ).pipe(

@@ -9,7 +9,7 @@ import { ListedSessionView, SessionView } from "@sallyport/contract/AccessSchema
 import * as SessionGroup from "@sallyport/contract/SessionGroup"
 import { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
-import { type Session, SessionId } from "@sallyport/core/access/Session"
+import { issuerPrefix, type Session, SessionId } from "@sallyport/core/access/Session"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
@@ -53,8 +53,9 @@ const table = Terminal.table<ListedSessionView>([
   { name: "SUBJECT", of: ({ subject }) => subject },
   {
     name: "DEVICE",
-    of: ({ client, current, device }) =>
+    of: ({ client, current, device, letInBy: { actor } }) =>
       (device.label ?? device.address ?? "no name") + (client === null ? "" : " (a program)") +
+      (actor.startsWith(issuerPrefix) ? ` (let in by ${actor.slice(issuerPrefix.length)})` : "") +
       (current ? " (this one)" : "")
   },
   { name: "LET IN", of: ({ descendants }) => String(descendants), whole: true },

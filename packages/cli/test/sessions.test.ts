@@ -13,6 +13,7 @@ import {
   serveWith
 } from "../../../test-support/backend.ts"
 import { createHash } from "node:crypto"
+import { audience, idToken, startIssuer } from "../../http/test/identitySupport.ts"
 import { ago } from "../../../test-support/clock.ts"
 import { timeout } from "../../../test-support/programs.ts"
 import { commandLine } from "./commandLine.ts"
@@ -148,6 +149,48 @@ describe("sallyport sessions", () => {
           assert.deepStrictEqual(JSON.parse(ended.stdout), { revoked: 1 }, ended.stderr)
           yield* untilRefused(server, token)
         }
+      }).pipe(Effect.scoped),
+    timeout
+  )
+
+  it.live(
+    "AGENT-06: a backend lets in the people of an issuer that it is told of, and the terminal says who let them in",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* freshState
+        const issuer = yield* startIssuer()
+        const flags = ["--issuer", issuer.issuer, "--issuer-audience", audience, "--issuer-subject"]
+        const server = yield* serveWith({}, state, ...flags, "1234=owner", "--issuer-subject", "5678=guest")
+        const exchange = (token: string) =>
+          Effect.promise(async () => {
+            const answer = await fetch(`${server.url}/oauth/token`, {
+              method: "POST",
+              headers: { connection: "close" },
+              body: new URLSearchParams({
+                grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+                subject_token: token,
+                subject_token_type: idToken
+              })
+            })
+            return { status: answer.status, json: Object(await answer.json()) }
+          })
+        const { json, status } = yield* exchange(yield* issuer.sign())
+        assert.strictEqual(status, 200, JSON.stringify(json))
+        assert.strictEqual((yield* get(server, "/api/runs", json.access_token)).status, 200)
+        for (const claims of [{ sub: "9999" }, { sub: "__proto__" }, { sub: "toString" }, { aud: "other" }]) {
+          assert.deepInclude(yield* exchange(yield* issuer.sign(claims)), { status: 400 })
+        }
+        const listed = yield* sallyport(["sessions", "list", "--state-dir", state, "--json"])
+        yield* listed.exit
+        assert.include(listed.stdout(), `"issuer:${issuer.issuer}"`)
+
+        const table = yield* sallyport(["sessions", "list", "--state-dir", state])
+        yield* table.exit
+        assert.match(table.stdout(), /127\.0\.0\.1 \(/)
+
+        const half = yield* sallyport(["serve", "--port", "0", "--state-dir", state, "--issuer", issuer.issuer])
+        assert.deepInclude(yield* half.exit, { code: 2 })
+        assert.include(half.stderr(), "--issuer-audience")
       }).pipe(Effect.scoped),
     timeout
   )

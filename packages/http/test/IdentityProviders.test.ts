@@ -515,7 +515,8 @@ describe("the keys of an issuer", () => {
 })
 
 describe("the header of a proxy", () => {
-  const proxies = [{ header: "X-Remote-User", from: [loopback], issuer: "gateway" }]
+  const gateway = { header: "X-Remote-User", from: [loopback], issuer: "gateway" }
+  const proxies = [gateway]
   const fields = { subject_token: "X-Remote-User", subject_token_type: proxyHeader }
 
   it.live("AGENT-06 HTTP-03: counts on a connection from the proxy, and from no stranger (X11)", () =>
@@ -531,7 +532,7 @@ describe("the header of a proxy", () => {
       assert.strictEqual(Object(state.session).letInBy.actor, "issuer:gateway")
 
       const strict = yield* startServer({
-        proxies: [{ ...proxies[0]!, from: [IpNetwork.fromStringUnsafe("10.1.2.3/32")] }]
+        proxies: [{ ...gateway, from: [IpNetwork.fromStringUnsafe("10.1.2.3/32")] }]
       })
       for (
         const headers of [

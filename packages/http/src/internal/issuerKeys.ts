@@ -30,6 +30,11 @@ export class KeysUnavailable extends Schema.TaggedError<KeysUnavailable>()("Keys
   }
 }
 
+/** Reports that no key has the id, the form and the purpose that a header asks for. */
+class NoSuchKey extends Schema.TaggedError<NoSuchKey>()("NoSuchKey", {}) {}
+/** Reports that several keys do, or that the one is malformed or too short. */
+class UnusableKey extends Schema.TaggedError<UnusableKey>()("UnusableKey", {}) {}
+
 /** Takes what makes a public key. Certificates, and what else stands beside it, don't matter. */
 const PublicKey = Schema.Struct({
   kty: Schema.Literals(["RSA", "EC", "OKP"]),
@@ -131,7 +136,7 @@ export const make = Effect.fnUntraced(function*(
               reading = undefined
               if (exit._tag === "Success") {
                 known = exit.value
-                mayReadFromMillis = endMillis + rereadMillis
+                mayReadFromMillis = Math.min(endMillis + rereadMillis, exit.value.untilMillis)
               } else {
                 failure = Option.getOrElse(Cause.findErrorOption(exit.cause), () => unavailable("the server stops"))
                 mayReadFromMillis = endMillis + Math.min(rereadMillis, retryMillis)
@@ -148,20 +153,16 @@ export const make = Effect.fnUntraced(function*(
   const select = (from: Known, header: JWSHeaderParameters) =>
     Effect.tryPromise({
       try: () => from.keys(header),
-      catch: (error) => error instanceof errors.JWKSNoMatchingKey ? "unknown" as const : "unusable" as const
+      catch: (error) => error instanceof errors.JWKSNoMatchingKey ? new NoSuchKey() : new UnusableKey()
     })
 
   const find: IssuerKeys["find"] = Effect.fnUntraced(function*(header) {
     const nowMillis = yield* Clock.currentTimeMillis
     const first = known !== undefined && known.untilMillis > nowMillis ? known : yield* reread(known)
     return yield* select(first, header).pipe(
-      Effect.catch((problem) =>
-        problem === "unusable"
-          ? Effect.fail(problem)
-          : Effect.flatMap(reread(first), (next) => next === first ? Effect.fail(problem) : select(next, header))
-      ),
+      Effect.catchTag("NoSuchKey", () => Effect.flatMap(reread(first), (again) => select(again, header))),
       Effect.map(Option.some),
-      Effect.catch((error) => typeof error === "string" ? Effect.succeedNone : Effect.fail(error))
+      Effect.catchTag(["NoSuchKey", "UnusableKey"], () => Effect.succeedNone)
     )
   })
 
