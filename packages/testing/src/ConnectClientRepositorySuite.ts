@@ -495,7 +495,7 @@ export const suite = <E, R = never>(
       [Schema.Array(Devices.Step).check(Schema.isMaxLength(30))],
       ([steps]) =>
         Devices.run(
-          steps,
+          [...Devices.letIn, ...steps],
           peer === undefined
             ? undefined
             : Effect.map(Layer.build(Layer.fresh(peer)), (services) => Context.get(services, AccessRepository))

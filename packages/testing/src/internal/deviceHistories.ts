@@ -143,6 +143,15 @@ interface Device {
   redeemed: boolean
 }
 
+/** Lets a device in without a key, and approves one with a key, so that what follows has something to end. */
+export const letIn: ReadonlyArray<Step> = [
+  { _tag: "ask", name: "a", account: "cli", isProven: false, pendingMillis: 1_000, waits: 0 },
+  { _tag: "decide", name: "a", decision: "approved", by: "session", stale: false, waits: 1 },
+  { _tag: "poll", name: "a", account: "cli", stale: false, waits: 1 },
+  { _tag: "ask", name: "b", account: "tv", isProven: true, pendingMillis: 1_000, waits: 0 },
+  { _tag: "decide", name: "b", decision: "approved", by: "operator", stale: false, waits: 1 }
+]
+
 /** Runs a history, and compares every answer with a model. `reopen` gives the repositories after a restart. */
 export const run = Effect.fnUntraced(function*<E, R>(
   steps: ReadonlyArray<Step>,
@@ -317,12 +326,20 @@ export const Act = Schema.Union([
 /** @see {@link Act} */
 export type Act = typeof Act.Type
 
-/** Has both devices ask and one be approved, so that what follows has something to end. */
-const before: ReadonlyArray<Act> = [
-  { _tag: "ask", name: "a", isProven: true, pendingMillis: 1_000, waits: 0, yields: 0 },
-  { _tag: "ask", name: "b", isProven: false, pendingMillis: 1_000, waits: 0, yields: 0 },
-  { _tag: "decide", name: "a", decision: "approved", by: "session", waits: 0, yields: 0 }
-]
+/** Does what {@link letIn} does. */
+const before: ReadonlyArray<Act> = letIn.flatMap((step): ReadonlyArray<Act> => {
+  const now = { waits: 0, yields: 0 }
+  switch (step._tag) {
+    case "ask":
+      return [{ _tag: "ask", name: step.name, isProven: step.isProven, pendingMillis: 1_000, ...now }]
+    case "decide":
+      return [{ _tag: "decide", name: step.name, decision: step.decision, by: "session", ...now }]
+    case "poll":
+      return [{ _tag: "poll", name: step.name, back: 0, ...now }]
+    default:
+      return []
+  }
+})
 
 /**
  * Runs the histories of several actors at once, each with repositories of its own in `stores` if there are any, and follows
