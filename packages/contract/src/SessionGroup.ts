@@ -273,6 +273,7 @@ export class SessionGroup extends HttpApiGroup.make("session").add(
   HttpApiEndpoint.post("deviceAuthorization", "/oauth/device_authorization", {
     payload: Schema.Struct({
       client_id: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(2048))),
+      resource: Schema.optionalKey(Schema.Union([Schema.String, Schema.Array(Schema.String)])),
       scope: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(4096)))
     }).pipe(HttpApiSchema.asFormUrlEncoded()),
     success: DeviceAuthorizationResponse,

@@ -223,13 +223,21 @@ const provenKey = Effect.gen(function*() {
 
 const isAccount = Schema.is(Account)
 
-/** Returns the service that lets devices in, for a request that names its client. */
-const deviceFlow = Effect.fnUntraced(function*(clientId: string | undefined) {
+/**
+ * Returns the service that lets devices in, for a request that names its client. A token for a device is one for the API: a
+ * request that names another resource is refused (RFC 8707 section 2), rather than answered with a token that is not for it.
+ */
+const deviceFlow = Effect.fnUntraced(function*(parameters: ClientParameters) {
+  const { client_id: clientId } = parameters
   const devices = yield* Effect.serviceOption(DeviceAuthorization)
   if (Option.isNone(devices)) {
     return yield* Wire.oauthUnsupportedGrantType({ message: "This server lets no device in by the device grant" })
   }
   if (!isAccount(clientId)) return yield* Wire.oauthInvalidRequest({ message: "A client_id is needed" })
+  const server = yield* Effect.serviceOption(AuthorizationServer)
+  if (Option.isSome(server) && typeof (yield* namedResource(server.value, parameters)) === "string") {
+    return yield* Wire.oauthInvalidTarget({ message: "Devices get tokens for the API alone; leave resource out" })
+  }
   return { clientId, devices: devices.value }
 })
 
@@ -237,12 +245,10 @@ const deviceFlow = Effect.fnUntraced(function*(clientId: string | undefined) {
 const maxWaitSeconds = 25
 
 /** Exchanges the code of a device whose owner has approved it. */
-const exchangeDevice = Effect.fnUntraced(function*(payload: {
-  readonly device_code?: Redacted.Redacted
-  readonly client_id?: string
-  readonly wait_seconds?: string
-}) {
-  const { clientId, devices } = yield* deviceFlow(payload.client_id)
+const exchangeDevice = Effect.fnUntraced(function*(
+  payload: ClientParameters & { readonly device_code?: Redacted.Redacted; readonly wait_seconds?: string }
+) {
+  const { clientId, devices } = yield* deviceFlow(payload)
   const deviceCode = payload.device_code
   if (!given(deviceCode)) return yield* Wire.oauthInvalidRequest({ message: "A device_code is needed" })
   const seconds = Number(payload.wait_seconds ?? 0)
@@ -525,7 +531,7 @@ export const layer = HttpApiBuilder.group(
         return yield* tokenResponse(issued)
       }, provideServices),
       deviceAuthorization: Effect.fn(function*({ payload }) {
-        const { clientId, devices } = yield* deviceFlow(payload.client_id)
+        const { clientId, devices } = yield* deviceFlow(payload)
         const request = yield* HttpServerRequest.HttpServerRequest
         const base = yield* Address.base
         if (base === "") {

@@ -226,6 +226,28 @@ describe("the authorization endpoint", () => {
         { redirect_uri: "http://127.0.0.1:52163@evil.example/callback" },
         { redirect_uri: "http://127.0.0.1.evil.example/callback" },
         { redirect_uri: "https://127.0.0.1:52163/callback" },
+        { redirect_uri: "https://app.example:443/callback" },
+        { redirect_uri: "https://app.example./callback" },
+        { redirect_uri: "https://app.example/callback%20" },
+        { redirect_uri: "https://app.example/callback " },
+        { redirect_uri: " https://app.example/callback" },
+        { redirect_uri: "https://app.example/x/../callback" },
+        { redirect_uri: "https://app.example\\callback" },
+        { redirect_uri: "https://app.example/callback?" },
+        { redirect_uri: "https://app.example" },
+        { redirect_uri: "http://user@127.0.0.1:52163/callback" },
+        { redirect_uri: "http://user:password@127.0.0.1/callback" },
+        { redirect_uri: "http://127.0.0.1:52163/callback?x=1" },
+        { redirect_uri: "http://127.0.0.1:52163/callback#x" },
+        { redirect_uri: "http://127.1:52163/callback" },
+        { redirect_uri: "http://127.0.0.2:52163/callback" },
+        { redirect_uri: "http://127.0.0.1:52163/Callback" },
+        { redirect_uri: "HTTP://127.0.0.1:52163/callback" },
+        { redirect_uri: "http://127.0.0.1:99999/callback" },
+        { redirect_uri: "com.example.app:/Callback" },
+        { redirect_uri: "com.example.app:callback" },
+        { redirect_uri: "com.example.apps:/callback" },
+        { redirect_uri: "data:text/html,x" },
         { redirect_uri: "com.example.app://callback" },
         { redirect_uri: "javascript:alert(1)" }
       ]
@@ -646,6 +668,18 @@ describe("documents of clients", () => {
       const text = (fields: Readonly<Record<string, unknown>>) =>
         JSON.stringify({ client_name: "C", redirect_uris: ["http://127.0.0.1/callback"], ...fields })
       const bad = [
+        documents.serve("/inside.json", send(307, { location: "http://10.0.0.1/client.json" }, "")),
+        documents.serve("/itself.json", send(301, { location: "/itself.json" }, "")),
+        // Without a length, and without an end.
+        documents.serve("/endless.json", (response) => {
+          response.writeHead(200, json)
+          const more = () => {
+            if (!response.destroyed && response.write(" ".repeat(1_024))) setImmediate(more)
+          }
+          more()
+        }),
+        documents.client("/named.json", { client_id: `${documents.origin}/NAMED.json` }),
+        documents.client("/host.json", { client_id: "https://elsewhere.example/host.json" }),
         documents.serve("/redirect.json", send(302, { location: good }, "")),
         documents.serve("/201.json", send(201, json, text({ client_id: `${documents.origin}/201.json` }))),
         documents.serve(
@@ -673,6 +707,18 @@ describe("documents of clients", () => {
         yield* open(id)
         assert.strictEqual(documents.count(), before + 2, "what is wrong is not remembered")
       }
+      const slow = yield* Effect.forEach(
+        [
+          documents.serve("/drip.json", (response) => void response.writeHead(200, json).write("{")),
+          documents.serve("/silent.json", () => undefined)
+        ],
+        (id) => open(id),
+        { concurrency: "unbounded" }
+      )
+      assert.deepStrictEqual(slow.map(({ headers, status }) => [status, headers.location]), [[400, undefined], [
+        400,
+        undefined
+      ]])
       const fetched = documents.count()
       // Not fetched at all: no document can be there.
       for (

@@ -3,6 +3,8 @@
  */
 import * as AuthorizationServer from "@sallyport/core/access/AuthorizationServer"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
+import * as DpopProof from "@sallyport/core/access/DpopProof"
+import * as ReplayRepository from "@sallyport/core/access/ReplayRepository"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as DeviceAuthorization from "@sallyport/core/connect/DeviceAuthorization"
 import * as Sallyport from "@sallyport/http/Sallyport"
@@ -12,6 +14,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as OAuth from "oauth4webapi"
 import * as OpenId from "openid-client"
+import { claimsOf, generate, headerOf, type Json, type Key, prove } from "./dpopSupport.ts"
 import { type Answer, bearer, type Server, start } from "./support.ts"
 
 const deviceCodeGrant = "urn:ietf:params:oauth:grant-type:device_code"
@@ -20,8 +23,9 @@ const devices = (options: ConnectClientStore.Options = {}) =>
   start({
     routes: Layer.provide(
       Sallyport.layer(),
-      Layer.merge(
-        AuthorizationServer.layer,
+      Layer.mergeAll(
+        AuthorizationServer.layerWith({ resources: [{ resource: "/mcp", scopes: ["runs:read"] }] }),
+        Layer.provide(DpopProof.layer, ReplayRepository.layerMemory),
         Layer.provideMerge(
           DeviceAuthorization.layer,
           ConnectClientStore.layerWith({ deviceInterval: "1 second", ...options })
@@ -30,21 +34,30 @@ const devices = (options: ConnectClientStore.Options = {}) =>
     )
   })
 
-const post = (server: Server, path: string, parameters: Record<string, string>) =>
+const post = (server: Server, path: string, parameters: Record<string, string>, dpop?: string) =>
   server.send({
     path,
-    headers: { "content-type": "application/x-www-form-urlencoded;charset=UTF-8", "user-agent": "television/1" },
+    headers: {
+      "content-type": "application/x-www-form-urlencoded;charset=UTF-8",
+      "user-agent": "television/1",
+      ...(dpop === undefined ? {} : { dpop })
+    },
     body: new URLSearchParams(parameters).toString()
   })
-const ask = (server: Server, parameters: Record<string, string> = {}) =>
-  post(server, "/oauth/device_authorization", { client_id: "tv", ...parameters })
-const poll = (server: Server, asked: Answer, parameters: Record<string, string> = {}) =>
-  post(server, "/oauth/token", {
-    grant_type: deviceCodeGrant,
-    client_id: "tv",
-    device_code: String(asked.json.device_code),
-    ...parameters
-  })
+const ask = (server: Server, parameters: Record<string, string> = {}, dpop?: string) =>
+  post(server, "/oauth/device_authorization", { client_id: "tv", ...parameters }, dpop)
+const poll = (server: Server, asked: Answer, parameters: Record<string, string> = {}, dpop?: string) =>
+  post(
+    server,
+    "/oauth/token",
+    {
+      grant_type: deviceCodeGrant,
+      client_id: "tv",
+      device_code: String(asked.json.device_code),
+      ...parameters
+    },
+    dpop
+  )
 const oauthError = (answer: Answer) => [answer.status, answer.json.error]
 
 const assertRefused = (answer: Answer, status: number, code: string) =>
@@ -71,7 +84,10 @@ describe("devices", () => {
     Effect.gen(function*() {
       const server = yield* devices()
       const owner = yield* server.token()
-      const asked = yield* ask(server, { scope: "runs:read runs:operate", resource: "https://elsewhere.example" })
+      const asked = yield* ask(server, {
+        scope: "runs:read runs:operate",
+        resource: `http://127.0.0.1:${server.port}`
+      })
       assert.strictEqual(asked.status, 200, asked.text)
       assert.strictEqual(asked.headers["cache-control"], "no-store")
       const code = String(asked.json.user_code)
@@ -170,6 +186,127 @@ describe("devices", () => {
         oauthError(yield* post(yield* start(), "/oauth/device_authorization", { client_id: "tv" })),
         [400, "unsupported_grant_type"]
       )
+    }))
+
+  it.live("CONN-14 AGENT-03 AGENT-01: a device is given no token for another resource than the API, known or unknown (Z9, T5)", () =>
+    Effect.gen(function*() {
+      const server = yield* devices()
+      const api = `http://127.0.0.1:${server.port}`
+      const foreign = [`${api}/mcp`, `${api}/none`, `${api}/#x`, "https://elsewhere.example", "/mcp", "mcp"]
+      for (const resource of foreign) {
+        assert.deepStrictEqual(oauthError(yield* ask(server, { resource })), [400, "invalid_target"], resource)
+      }
+      const asked = yield* ask(server, { scope: "runs:read", resource: `${api}/` })
+      yield* decide(server, yield* server.token(), String(asked.json.user_code), "approve")
+      for (const resource of foreign) {
+        assert.deepStrictEqual(oauthError(yield* poll(server, asked, { resource })), [400, "invalid_target"], resource)
+      }
+      const { json } = yield* poll(server, asked, { resource: api })
+      const headers = bearer(String(json.access_token))
+      assert.strictEqual((yield* server.send({ path: "/api/runs", headers })).status, 200)
+    }))
+
+  it.live("CONN-14 AGENT-03 CONN-09: codes that are guessed at full speed give nothing, cost those who ask nothing, and change nothing", () =>
+    Effect.gen(function*() {
+      const server = yield* devices()
+      const owner = yield* server.token()
+      const asked = yield* ask(server, { scope: "runs:read" })
+      const code = String(asked.json.device_code)
+      const at = (index: number, symbol: string) => code.slice(0, index) + symbol + code.slice(index + 1)
+      const near = [
+        ...Array.from(code, (symbol, index) => at(index, symbol === "7" ? "8" : "7")),
+        code.slice(1),
+        `${code}7`,
+        `${code}${code}`,
+        String(asked.json.user_code),
+        "x".repeat(60_000)
+      ]
+      const before = yield* server.send({ path: "/api/auth/connect-clients", headers: bearer(owner) })
+      const answers = yield* Effect.forEach(
+        Array.from({ length: 4 }, () => near).flat(),
+        (device_code) => poll(server, asked, { device_code }),
+        { concurrency: 16 }
+      )
+      for (const answer of answers) assert.deepStrictEqual(oauthError(answer), [400, "invalid_grant"])
+      const after = yield* server.send({ path: "/api/auth/connect-clients", headers: bearer(owner) })
+      assert.deepStrictEqual(after.json, before.json)
+      assert.deepStrictEqual(oauthError(yield* poll(server, asked)), [400, "authorization_pending"])
+
+      // Whoever is let in to approve guesses no more codes than one after the other would.
+      const guesser = yield* server.token()
+      const symbols = "BCDFGHJKLMNPQRSTVWXZ"
+      const guesses = yield* Effect.forEach(
+        Array.from(symbols, (symbol) => `${symbol.repeat(4)}-${symbol.repeat(4)}`),
+        (guess) => call(server, guesser, "find", { code: guess }),
+        { concurrency: 20 }
+      )
+      assert.strictEqual(guesses.filter(({ status }) => status === 404).length, 5)
+      assert.strictEqual(guesses.filter(({ status }) => status === 429).length, 15)
+      yield* decide(server, owner, String(asked.json.user_code), "approve")
+      assert.strictEqual((yield* poll(server, asked)).status, 200)
+    }))
+
+  it.live("CONN-14 AGENT-03 SESS-10: a poll with a proof gets a token that is bound to its key, a device that asked with one gets no other (R6, T14, T15)", () =>
+    Effect.gen(function*() {
+      const server = yield* devices()
+      const owner = yield* server.token()
+      const key = generate()
+      const other = generate()
+      const proof = (key: Key, method: string, path: string, token?: string, changed: Json = {}) =>
+        prove(key, headerOf(key), {
+          ...claimsOf({ method, url: `http://127.0.0.1:${server.port}${path}`, nowMillis: Date.now(), token }),
+          ...changed
+        })
+      const atToken = (key: Key, changed?: Json) => proof(key, "POST", "/oauth/token", undefined, changed)
+      const runs = (token: string, dpop?: string) =>
+        Effect.map(
+          server.send({
+            path: "/api/runs",
+            headers: dpop === undefined ? bearer(token) : { authorization: `DPoP ${token}`, dpop }
+          }),
+          ({ status }) => status
+        )
+      const expectBound = Effect.fnUntraced(function*(answer: Answer) {
+        assert.deepInclude(answer.json, { token_type: "DPoP", scope: "runs:read" }, answer.text)
+        const token = String(answer.json.access_token)
+        assert.strictEqual(yield* runs(token, proof(key, "GET", "/api/runs", token)), 200)
+        assert.strictEqual(yield* runs(token), 401)
+        assert.strictEqual(yield* runs(token, proof(other, "GET", "/api/runs", token)), 401)
+      })
+
+      // The poll that is answered with the token carries the proof; one with a fault spends nothing.
+      const plain = yield* ask(server, { scope: "runs:read" })
+      yield* decide(server, owner, String(plain.json.user_code), "approve")
+      const used = atToken(key)
+      const wrong = [
+        atToken(key, { htm: "GET" }),
+        proof(key, "POST", "/oauth/device_authorization"),
+        atToken(key, { iat: Math.floor(Date.now() / 1000) - 3_600 }),
+        prove(key, { ...headerOf(key), jwk: other.jwk }, claimsOf({ method: "POST", url: "x", nowMillis: Date.now() })),
+        "no proof"
+      ]
+      for (const dpop of wrong) {
+        assert.deepStrictEqual(oauthError(yield* poll(server, plain, {}, dpop)), [400, "invalid_dpop_proof"])
+      }
+      yield* expectBound(yield* poll(server, plain, {}, used))
+
+      // The request carries it: the code is of use to the holder of the key alone, and a proof is good once.
+      const asking = proof(key, "POST", "/oauth/device_authorization")
+      const proven = yield* ask(server, { scope: "runs:read" }, asking)
+      assert.strictEqual(proven.status, 200, proven.text)
+      assert.deepStrictEqual(oauthError(yield* ask(server, {}, asking)), [400, "invalid_dpop_proof"])
+      yield* decide(server, owner, String(proven.json.user_code), "approve")
+      for (const dpop of [undefined, atToken(other)]) {
+        assert.deepStrictEqual(oauthError(yield* poll(server, proven, {}, dpop)), [400, "invalid_grant"])
+      }
+      assert.deepStrictEqual(oauthError(yield* poll(server, proven, {}, used)), [400, "invalid_dpop_proof"])
+      yield* expectBound(yield* poll(server, proven, {}, atToken(key)))
+      // If the answer was lost, the holder of the key asks again, and gets the same session.
+      const sessions = server.send({ path: "/api/auth/sessions", headers: bearer(owner) })
+      const before = (yield* sessions).json.sessions
+      yield* expectBound(yield* poll(server, proven, {}, atToken(key)))
+      assert.strictEqual(Object((yield* sessions).json.sessions).length, Object(before).length)
+      assert.deepStrictEqual(oauthError(yield* poll(server, proven, {}, atToken(other))), [400, "invalid_grant"])
     }))
 
   it.live("CONN-14 AGENT-03 AGENT-04: oauth4webapi and openid-client sign a device in, the latter by discovery alone", () =>

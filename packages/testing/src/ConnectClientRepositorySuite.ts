@@ -491,15 +491,33 @@ export const suite = <E, R = never>(
     )
 
     it.live.prop(
-      "CONN-14 AGENT-03: in no history of device requests, polls, decisions, expiry and restarts is there a session without an approval that stands",
+      "CONN-14 AGENT-03 SESS-13: in no history of device requests, polls, decisions, expiry, the owner's end and restarts is there a session without an approval that stands",
       [Schema.Array(Devices.Step).check(Schema.isMaxLength(30))],
       ([steps]) =>
         Devices.run(
-          steps,
+          [...Devices.letIn, ...steps],
           peer === undefined
             ? undefined
             : Effect.map(Layer.build(Layer.fresh(peer)), (services) => Context.get(services, AccessRepository))
         ).pipe(Effect.scoped, Effect.provide(Layer.fresh(layer), { local: true })),
+      { arbitrary: { runs } }
+    )
+
+    it.live.prop(
+      "CONN-14 AGENT-03 SESS-13: the same holds of devices and owners at once, in whatever order their steps take effect",
+      [
+        Schema.Array(Schema.Array(Devices.Act).check(Schema.isMaxLength(10))).check(
+          Schema.isMinLength(2),
+          Schema.isMaxLength(3)
+        )
+      ],
+      ([histories]) =>
+        Effect.gen(function*() {
+          const stores = peer === undefined
+            ? undefined
+            : yield* Effect.forEach(histories, () => Layer.build(Layer.fresh(peer)))
+          yield* Devices.runAtOnce(histories, stores)
+        }).pipe(Effect.scoped, Effect.provide(Layer.fresh(layer), { local: true })),
       { arbitrary: { runs } }
     )
 

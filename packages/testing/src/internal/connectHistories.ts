@@ -28,7 +28,7 @@ const names = ["a", "b", "c"]
 const small = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 const name = Schema.Literals(names)
 /** How much time passes before a step, and how often its actor lets others go first. */
-const pace = { waits: small(200), yields: small(3) }
+export const pace = { waits: small(200), yields: small(3) }
 
 /** What an actor does. */
 export const Step = Schema.Union([
@@ -225,10 +225,10 @@ export const run = Effect.fnUntraced(function*<E>(histories: ReadonlyArray<Reado
 })
 
 /** Lets others go first. */
-const pause = (times: number) => Effect.repeat(Effect.yieldNow, { times })
+export const pause = (times: number) => Effect.repeat(Effect.yieldNow, { times })
 
 /** Takes a step again that found the database locked, as its error says that it can be. */
-const again = <A, E, R>(step: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+export const again = <A, E, R>(step: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.retry(step, { times: 1_000, schedule: Schedule.spaced("1 millis") })
 
 /** Follows the steps in the order in which they took effect, and checks each answer against what was decided last. */
