@@ -103,7 +103,7 @@ export const make = (sql: SqlClient.SqlClient, options: Migrations.TableOptions 
     /** Derives the columns, the insertion and the decoder of a table from the Schema of its rows. */
     rows: <Row extends object, Encoded>(
       suffix: string,
-      schema: Schema.Codec<Row, Encoded> & { readonly fields: Schema.Struct.Fields }
+      schema: Schema.Codec<Row, Encoded> & { readonly fields: Rows.Fields }
     ): Rows.Rows<Row> => Rows.make(table(suffix), schema),
 
     /**
