@@ -7,7 +7,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
+import type * as Option from "effect/Option"
 import { TracerEnabled } from "effect/References"
 import type * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
