@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as SchemaAST from "effect/SchemaAST"
 import * as SchemaIssue from "effect/SchemaIssue"
@@ -56,6 +57,14 @@ export interface Rows<A> {
   readonly decode: (row: object) => Effect.Effect<A, CorruptRow>
 }
 
+/**
+ * Describes the fields of a row's Schema.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Fields = Readonly<Record<string, Schema.ConstraintDecoder<unknown>>>
+
 /** Returns the name of a field's column: `createdAtMillis` is kept in `created_at_millis`. */
 const columnOf = (field: string): string => field.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 
@@ -74,6 +83,77 @@ const parseJson = (text: unknown): unknown => {
   }
 }
 
+const toPlain = (value: unknown): unknown => typeof value === "bigint" ? Number(value) : value
+
+/** Stands for a value that is not of its field's form. */
+const unreadable = Symbol("unreadable")
+
+/** Returns whether a value is of a schema that changes nothing, or undefined if the schema is more than that. */
+const scalarTest = (ast: SchemaAST.AST): ((value: unknown) => boolean) | undefined => {
+  const checks = ast.checks ?? []
+  const filters = checks.flatMap((check) => check._tag === "Filter" ? [check] : [])
+  if (ast.encoding !== undefined || filters.length < checks.length) return undefined
+  const passes = (value: unknown) => filters.every(({ run }) => run(value, ast, {}) === undefined)
+  switch (ast._tag) {
+    case "Null":
+      return (value) => value === null
+    case "Literal":
+      return (value) => value === ast.literal
+    case "String":
+      return (value) => typeof value === "string" && passes(value)
+    case "Number":
+      return (value) => typeof value === "number" && passes(value)
+    case "Union": {
+      const tests = ast.types.flatMap((type) => scalarTest(type) ?? [])
+      return tests.length < ast.types.length || checks.length > 0
+        ? undefined
+        : (value) => tests.some((test) => test(value))
+    }
+    default:
+      return undefined
+  }
+}
+
+// The texts of a column are often the same few, such as the scopes of sessions.
+const rememberedTexts = 128
+const rememberedLength = 256
+
+type Reader = readonly [field: string, read: (value: unknown) => unknown]
+
+/**
+ * Returns how each field is read, or nothing if the schema is more than its fields: a schema costs more than the query of a
+ * row, for whatever it reads.
+ */
+const readersOf = (
+  { ast, fields }: { readonly ast: SchemaAST.AST; readonly fields: Fields },
+  json: ReadonlySet<string>
+): ReadonlyArray<Reader> => {
+  if (ast._tag !== "Objects" || ast.checks !== undefined || ast.encoding !== undefined) return []
+  if (ast.propertySignatures.some(({ type }) => type.context?.isOptional === true)) return []
+  return Object.entries(fields).map(([field, schema]): Reader => {
+    const test = json.has(field) ? undefined : scalarTest(schema.ast)
+    if (test !== undefined) {
+      return [field, (value) => {
+        const plain = toPlain(value)
+        return test(plain) ? plain : unreadable
+      }]
+    }
+    const decode = Schema.decodeUnknownOption(schema)
+    const read = (value: unknown) => Option.getOrElse(decode(value), () => unreadable)
+    if (!json.has(field)) return [field, (value) => read(toPlain(value))]
+    const known = new Map<unknown, unknown>()
+    return [field, (text) => {
+      if (typeof text === "string" && text.length > rememberedLength) return read(parseJson(text))
+      const before = known.get(text)
+      if (before !== undefined) return before
+      const value = read(parseJson(text))
+      if (known.size >= rememberedTexts) known.clear()
+      if (value !== unreadable) known.set(text, value)
+      return value
+    }]
+  })
+}
+
 const toStandard = SchemaIssue.makeFormatterStandardSchemaV1()
 
 /**
@@ -89,7 +169,7 @@ const toStandard = SchemaIssue.makeFormatterStandardSchemaV1()
  */
 export const make = <Row extends object, Encoded>(
   table: string,
-  schema: Schema.Codec<Row, Encoded> & { readonly fields: Schema.Struct.Fields }
+  schema: Schema.Codec<Row, Encoded> & { readonly fields: Fields }
 ): Rows<Row> => {
   const fields = Object.keys(schema.fields)
   const encodedAst = Schema.toEncoded(schema).ast
@@ -98,7 +178,16 @@ export const make = <Row extends object, Encoded>(
       ? encodedAst.propertySignatures.flatMap(({ name, type }) => isJson(type) ? [String(name)] : [])
       : []
   )
+  const readers = readersOf(schema, json)
   const decode = Schema.decodeUnknownEffect(schema)
+  const decodeWhole = (row: object): Effect.Effect<Row, CorruptRow> => {
+    const plain: Record<string, unknown> = {}
+    for (const [field, value] of Object.entries(row)) plain[field] = json.has(field) ? parseJson(value) : toPlain(value)
+    return Effect.mapError(decode(plain), ({ issue }) => {
+      const found = new Set(toStandard(issue).issues.map(({ path }) => String(path?.[0] ?? "(the row)")))
+      return new CorruptRow({ table: table.replaceAll("\"", ""), columns: Array.from(found) })
+    })
+  }
   const columnsWith = (expressions: { readonly [field: string]: string | undefined }): string =>
     fields.map((field) => {
       const expression = expressions[field] ?? columnOf(field)
@@ -121,14 +210,14 @@ export const make = <Row extends object, Encoded>(
       })
     },
     decode: (row) => {
-      const plain: Record<string, unknown> = {}
-      for (const [field, value] of Object.entries(row)) {
-        plain[field] = json.has(field) ? parseJson(value) : typeof value === "bigint" ? Number(value) : value
+      const read: Record<string, unknown> = {}
+      for (const [field, reader] of readers) {
+        const value = reader(Reflect.get(row, field))
+        if (value === unreadable) return decodeWhole(row)
+        read[field] = value
       }
-      return Effect.mapError(decode(plain), ({ issue }) => {
-        const found = new Set(toStandard(issue).issues.map(({ path }) => String(path?.[0] ?? "(the row)")))
-        return new CorruptRow({ table: table.replaceAll("\"", ""), columns: Array.from(found) })
-      })
+      // Each field is as its own schema reads it.
+      return readers.length === 0 ? decodeWhole(row) : Effect.succeed(read as Row)
     }
   }
 }

@@ -6,11 +6,14 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
+import type * as Fiber from "effect/Fiber"
+import type * as Option from "effect/Option"
 import { TracerEnabled } from "effect/References"
 import type * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import * as Statement from "effect/sql/Statement"
+import * as Tracer from "effect/Tracer"
 import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
 import * as Rows from "./Rows.ts"
@@ -22,6 +25,11 @@ import * as Rows from "./Rows.ts"
  * @since 0.1.0
  */
 export type Parameters = ReadonlyArray<Rows.Parameter>
+
+/** Tells whether anyone hears of the statements of a fiber. The tracer of Effect keeps its spans nowhere. */
+const isObserved = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
+  (fiber.getRef(TracerEnabled) && fiber.getRef(Tracer.Tracer) !== Tracer.nativeTracer) ||
+  fiber.getRef(Statement.CurrentTransformer) !== undefined
 
 /**
  * Makes what puts statements together on tables of a prefix.
@@ -42,14 +50,14 @@ export const make = (sql: SqlClient.SqlClient, options: Migrations.TableOptions 
     if (isPg) return (parameters) => sql.unsafe<Row>(compiled, parameters)
     return (parameters) =>
       Effect.withFiber((fiber) => {
-        // In a transaction without spans, as that of a group of appends, the connection is at hand, and what the client
-        // does around a statement costs as much as the statement.
-        const [connection] = fiber.getRef(TracerEnabled)
-          ? []
-          : Option.getOrElse(Context.getOption(fiber.context, sql.transactionService), () => [])
-        return connection === undefined
-          ? sql.unsafe<Row>(compiled, parameters)
-          : connection.execute(compiled, parameters, undefined)
+        // What the client does around a statement costs as much as the statement, and is for those who observe it.
+        if (isObserved(fiber)) return sql.unsafe<Row>(compiled, parameters)
+        const transaction = Context.getOption(fiber.context, sql.transactionService)
+        return transaction._tag === "None"
+          ? Effect.scoped(
+            Effect.flatMap(sql.reserve, (connection) => connection.execute(compiled, parameters, undefined))
+          )
+          : transaction.value[0].execute(compiled, parameters, undefined)
       })
   }
 
@@ -95,7 +103,7 @@ export const make = (sql: SqlClient.SqlClient, options: Migrations.TableOptions 
     /** Derives the columns, the insertion and the decoder of a table from the Schema of its rows. */
     rows: <Row extends object, Encoded>(
       suffix: string,
-      schema: Schema.Codec<Row, Encoded> & { readonly fields: Schema.Struct.Fields }
+      schema: Schema.Codec<Row, Encoded> & { readonly fields: Rows.Fields }
     ): Rows.Rows<Row> => Rows.make(table(suffix), schema),
 
     /**

@@ -47,6 +47,29 @@ const problemOf = (error: DpopProof.DpopProofError): string =>
 const start = TestClock.setTime(1_800_000_000_000)
 
 describe("DpopProof", () => {
+  it.effect("refuses a proof for another access token, also next to ones that were good", () =>
+    Effect.gen(function*() {
+      yield* start
+      const { prove } = makeKey()
+      const service = yield* DpopProof.DpopProof
+      const outcome = (tokenOfProof: string, token: string) =>
+        service.verify({
+          proof: prove({
+            iat: 1_800_000_000,
+            ath: createHash("sha256").update(tokenOfProof).digest("base64url")
+          }),
+          method,
+          url,
+          accessToken: Redacted.make(token)
+        }).pipe(Effect.match({ onFailure: problemOf, onSuccess: () => "good" }))
+      for (const [tokenOfProof, token] of [["one", "one"], ["one", "one"], ["two", "two"]] as const) {
+        assert.strictEqual(yield* outcome(tokenOfProof, token), "good")
+      }
+      for (const [tokenOfProof, token] of [["one", "two"], ["two", "one"], ["one", "three"]] as const) {
+        assert.strictEqual(yield* outcome(tokenOfProof, token), "wrong-ath")
+      }
+    }).pipe(Effect.provide(layer())))
+
   it.effect("takes the proof of RFC 9449 section 4.1, whose key has the thumbprint of section 6.1", () =>
     Effect.gen(function*() {
       yield* TestClock.setTime(1_562_262_616_000)

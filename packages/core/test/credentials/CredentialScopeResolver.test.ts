@@ -60,7 +60,9 @@ const layerOf = (
           ...store.feed,
           latestRevision: Effect.suspend(() =>
             probe.failing.has("feed") ? Effect.fail(failure("latestRevision")) : store.feed.latestRevision
-          )
+          ),
+          read: (asked) =>
+            Effect.suspend(() => probe.failing.has("feed") ? Effect.fail(failure("read")) : store.feed.read(asked))
         }
       })
     )

@@ -4,25 +4,16 @@ import * as SqlRunEventRepository from "@sallyport/core/runs/SqlRunEventReposito
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as Statement from "effect/sql/Statement"
 import { postgres, sqliteMemory } from "../../../../test-support/databases.ts"
 
-/** Hands out the client with a list of every text that is run through it, and the parameters of the last time. */
+/** Lists every text that a program runs, with the parameters of the last time. */
 const recording = (texts: Map<string, ReadonlyArray<unknown>>) =>
-  Layer.effect(
-    SqlClient.SqlClient,
-    Effect.map(SqlClient.SqlClient, (sql) => {
-      const unsafe: typeof sql.unsafe = (text, parameters) => {
-        texts.set(text, parameters ?? [])
-        return sql.unsafe(text, parameters)
-      }
-      const recorded: SqlClient.SqlClient = Object.assign(
-        ((...parameters: Parameters<typeof sql>) => sql(...parameters)) as typeof sql,
-        sql,
-        { unsafe, withoutTransforms: () => recorded }
-      )
-      return recorded
-    })
-  )
+  Effect.provideService(Statement.CurrentTransformer, (statement) =>
+    Effect.sync(() => {
+      texts.set(...statement.compile())
+      return statement
+    }))
 
 const exercise = Effect.gen(function*() {
   const repository = yield* RunEventRepository.RunEventRepository
@@ -164,10 +155,9 @@ describe("the plans of SqlRunEventRepository", () => {
     Effect.gen(function*() {
       const texts = new Map<string, ReadonlyArray<unknown>>()
       yield* exercise.pipe(
+        recording(texts),
         Effect.provide(
-          Layer.provide(SqlRunEventRepository.layerStorage(), recording(texts)).pipe(
-            Layer.provide(SqlRunEventRepository.layerMigrations())
-          )
+          Layer.provide(SqlRunEventRepository.layerStorage(), SqlRunEventRepository.layerMigrations())
         )
       )
       assert.isAbove(texts.size, 20)
@@ -187,10 +177,9 @@ describe("the plans of SqlRunEventRepository", () => {
     Effect.gen(function*() {
       const texts = new Map<string, ReadonlyArray<unknown>>()
       yield* exercise.pipe(
+        recording(texts),
         Effect.provide(
-          Layer.provide(SqlRunEventRepository.layerStorage(), recording(texts)).pipe(
-            Layer.provide(SqlRunEventRepository.layerMigrations())
-          )
+          Layer.provide(SqlRunEventRepository.layerStorage(), SqlRunEventRepository.layerMigrations())
         )
       )
       const sql = yield* SqlClient.SqlClient
@@ -264,7 +253,7 @@ describe("the plans of SqlRunEventRepository", () => {
             assert.strictEqual(yield* list({ _tag: "At", startedAtMillis: [3, 2_997, 29_997] }), 3)
             assert.strictEqual(yield* list({ _tag: "Alive" }), 30)
             assert.strictEqual((yield* repository.newestStarts(["owner", "owner 1", "nobody"])).get("owner"), 30_000)
-          }).pipe(Effect.provide(Layer.provide(SqlRunEventRepository.layerStorage(), recording(texts))))
+          }).pipe(recording(texts), Effect.provide(SqlRunEventRepository.layerStorage()))
           const asked = Array.from(texts).filter(([text]) => text.includes("sallyport_runs"))
           assert.isAtLeast(asked.length, 5)
           for (const [text, parameters] of asked) {

@@ -73,10 +73,23 @@ export const make = Effect.fnUntraced(function*(options: {
   const isConfirmed = (nowMillis: number) =>
     listening && nowMillis >= confirmedAt && nowMillis < confirmedAt + options.trustMillis
 
-  const look: Effect.Effect<void, RepositoryError> = Effect.gen(function*() {
+  /** Goes on to the end of the feed. After a hint there are nearly always a few events, which tell of its end themselves. */
+  const look = Effect.fnUntraced(function*(isHinted: boolean): Effect.fn.Return<void, RepositoryError> {
     const startedAt = clock.currentTimeMillisUnsafe()
     const heard = listening
     const lossesBefore = losses
+    const next = isHinted && cursor !== undefined ? yield* repository.read({ after: cursor, limit: pageSize }) : []
+    const newest = next[next.length - 1]
+    if (newest !== undefined && next.length < pageSize && next[0]?.revision === (cursor ?? 0) + 1) {
+      options.onEvents(next)
+      cursor = newest.revision
+    } else {
+      yield* lookAtEnd
+    }
+    if (heard && lossesBefore === losses) confirmedAt = startedAt
+  })
+
+  const lookAtEnd = Effect.gen(function*() {
     const until = yield* repository.latestRevision
     if (cursor === undefined || until < cursor || until - cursor > maxReplay) {
       if (cursor !== undefined) options.onGap()
@@ -91,7 +104,6 @@ export const make = Effect.fnUntraced(function*(options: {
       // The page may end with events of types that this version doesn't know.
       cursor = events.length < pageSize ? Math.max(last, until) : last
     }
-    if (heard && lossesBefore === losses) confirmedAt = startedAt
   })
 
   // Hints still come; the next one who asks has it looked again.
@@ -106,14 +118,14 @@ export const make = Effect.fnUntraced(function*(options: {
       const nowMillis = clock.currentTimeMillisUnsafe()
       // A caller that held the permit before may have looked just now.
       if (!listening || isConfirmed(nowMillis)) return Effect.succeed(listening)
-      return Effect.matchEffect(look, {
+      return Effect.matchEffect(look(false), {
         onFailure: (error) => Effect.as(unconfirm(error), false),
         onSuccess: () => Effect.sync(() => listening)
       })
     })
   ).pipe(Effect.withTracerEnabled(false))
 
-  const now = one.withPermit(look).pipe(Effect.catch(unconfirm), Effect.withTracerEnabled(false))
+  const now = one.withPermit(look(true)).pipe(Effect.catch(unconfirm), Effect.withTracerEnabled(false))
   yield* Effect.acquireRelease(
     Effect.sync(() => {
       const all = lookingNow.get(repository) ?? new Set()
@@ -139,7 +151,7 @@ export const make = Effect.fnUntraced(function*(options: {
       Deferred.doneUnsafe(started, Effect.void)
     },
     look: () =>
-      one.withPermit(look).pipe(
+      one.withPermit(look(true)).pipe(
         Effect.tapCause(() =>
           Effect.sync(() => {
             confirmedAt = -Infinity
@@ -152,7 +164,7 @@ export const make = Effect.fnUntraced(function*(options: {
     Effect.andThen(Effect.suspend(() => {
       stale.closeUnsafe()
       // Confirmed still, but not for long.
-      return listening ? one.withPermit(look) : Effect.void
+      return listening ? one.withPermit(look(false)) : Effect.void
     })),
     Effect.catch(unconfirm),
     Effect.forever,

@@ -56,21 +56,23 @@ export const makeAppend = ({ isPg, statement, table, wakeUps }: SqlKit): Append 
   }
   const writeSqlite = (): Write => {
     const advance = statement(`UPDATE ${head} SET revision = revision + ? WHERE id = 1`)
-    // Nearly always there is one, and taking an array apart costs SQLite as much as the rest of the statement.
-    const insertOne = statement(
-      `INSERT INTO ${feed} ${columns} SELECT revision, ?, ?, ?, ? FROM ${head} WHERE id = 1`
-    )
+    // Nearly always there are one or two, and taking an array apart costs SQLite as much as the rest of the statement.
+    const one = (behind: number) => `SELECT revision - ${behind}, ?, ?, ?, ? FROM ${head} WHERE id = 1`
+    const insertOne = statement(`INSERT INTO ${feed} ${columns} ${one(0)}`)
+    const insertTwo = statement(`INSERT INTO ${feed} ${columns} ${one(1)} UNION ALL ${one(0)}`)
     const insert = statement(
       `INSERT INTO ${feed} ${columns}
       SELECT head.revision - ? + entry.key + 1, entry.value ->> 0, entry.value ->> 1, ?, ?
       FROM ${head} AS head, json_each(?) AS entry WHERE head.id = 1`
     )
     return (entries, { actor, nowMillis }) => {
-      const [first] = entries
+      const [first, second] = entries
       return Effect.andThen(
         advance([entries.length]),
         first !== undefined && entries.length === 1
           ? insertOne([...first, actor, nowMillis])
+          : first !== undefined && second !== undefined && entries.length === 2
+          ? insertTwo([...first, actor, nowMillis, ...second, actor, nowMillis])
           : insert([entries.length, actor, nowMillis, JSON.stringify(entries)])
       )
     }
