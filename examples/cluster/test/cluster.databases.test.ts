@@ -32,11 +32,20 @@ const Stage = Schema.Struct({ stage: Schema.Int, node: Schema.Int })
 
 describe("two nodes behind a proxy", () => {
   it.live(
-    "RUN-08 RUN-20: the node that executes a run is killed; the other goes on, and the readers of both miss and repeat nothing",
+    "SESS-08 RUN-08 RUN-20 L-42: a device that is revoked at one is out at the other; one is killed, the other goes on with its run, and readers miss and repeat nothing",
     () =>
       Effect.gen(function*() {
         const { nodes: [first, second], url } = yield* cluster
-        const { runs } = yield* TestClient.pair({ baseUrl: url, code: first.code })
+        const owner = yield* TestClient.pair({ baseUrl: first.url, code: first.code })
+        const device = yield* TestClient.pair({ baseUrl: second.url, code: second.code })
+        const following = yield* device.feed.follow.pipe(Stream.runDrain, Effect.flip, Effect.forkScoped)
+        assert.lengthOf(yield* owner.access.sessions, 2)
+        yield* owner.access.revokeOtherSessions
+        assert.strictEqual((yield* Fiber.join(following)).reason._tag, "Unauthorized")
+        assert.isFalse((yield* device.access.refresh).authenticated)
+
+        const { code } = yield* owner.access.issueLink({})
+        const { runs } = yield* TestClient.pair({ baseUrl: url, code })
         const stages = 30
         const intent = yield* runs.intent({ threadId: "thread", input: { stages } })
         const { runId } = yield* runs.start(intent)
@@ -72,24 +81,6 @@ describe("two nodes behind a proxy", () => {
           const last = events.at(-1)
           assert.strictEqual(last?._tag === "End" && last.end.status, "succeeded")
         }
-      }).pipe(Effect.scoped, Effect.provide(FetchHttpClient.layer)),
-    timeout
-  )
-
-  it.live(
-    "SESS-08 L-42: a session that is revoked at one node is out at the other, and so are its open connections",
-    () =>
-      Effect.gen(function*() {
-        const { nodes: [first, second] } = yield* cluster
-        const owner = yield* TestClient.pair({ baseUrl: first.url, code: first.code })
-        const device = yield* TestClient.pair({ baseUrl: second.url, code: second.code })
-        const following = yield* device.feed.follow.pipe(Stream.runDrain, Effect.flip, Effect.forkScoped)
-        const sessions = yield* owner.access.sessions
-        assert.lengthOf(sessions, 2)
-        yield* owner.access.revokeOtherSessions
-        assert.strictEqual((yield* Fiber.join(following)).reason._tag, "Unauthorized")
-        assert.isFalse((yield* device.access.refresh).authenticated)
-        assert.isTrue((yield* owner.access.refresh).authenticated)
       }).pipe(Effect.scoped, Effect.provide(FetchHttpClient.layer)),
     timeout
   )
