@@ -78,6 +78,7 @@ const proxy = (server: number) =>
 const picture = (page: Page, name: string, colorScheme: "light" | "dark" = "light") =>
   step(async () => {
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" })
+    await page.mouse.move(0, 0)
     await page.screenshot({ path: join(directory, `${name}.png`) })
   })
 
@@ -93,10 +94,11 @@ const colours: Readonly<Record<string, string>> = { 1: "strong", 31: "bad", 32: 
 const terminal = Effect.fnUntraced(function*(context: BrowserContext, screens: string) {
   const page = yield* open(context, "about:blank")
   const parts: Array<readonly [style: string, text: string]> = []
-  let style = ""
-  for (const [, code, text = ""] of screens.trimEnd().matchAll(/(?:\u001B\[(\d*)m)?([^\u001B]*)/g)) {
-    if (code !== undefined) style = colours[code] ?? ""
-    parts.push([style, text.replaceAll(/\r|\p{Cf}/gu, "")])
+  const [before = "", ...coloured] = screens.trimEnd().replaceAll(/\r|\p{Cf}/gu, "").split("\u001B[")
+  parts.push(["", before])
+  for (const part of coloured) {
+    const end = part.indexOf("m")
+    parts.push([colours[part.slice(0, end)] ?? "", part.slice(end + 1)])
   }
   yield* step(() =>
     page.evaluate((parts) => {
@@ -160,7 +162,9 @@ const program = Effect.gen(function*() {
   const issued = yield* sallyport(["sessions", "issue", "--label", "build-agent", "--scope", "runs:read", ...here])
   yield* issued.exit
 
-  const chromium = yield* Browser.browserWith([`--host-resolver-rules=MAP ${host}:443 127.0.0.1:${wire.port}`])
+  const chromium = yield* Browser.browserWith({
+    args: [`--host-resolver-rules=MAP ${host}:443 127.0.0.1:${wire.port}`]
+  })
   const context = yield* Browser.profile(chromium, { viewport: desk, ignoreHTTPSErrors: true })
   const page = yield* open(context, pairingUrl)
   yield* pairAs(page, "Ada’s laptop", picture(page, "pair"))

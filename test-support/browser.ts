@@ -58,14 +58,14 @@ const variables = (more: Record<string, string>): Record<string, string> => {
 
 /** Starts the browser. If the system lacks one of its libraries, the package's own library takes its place. */
 export const browserWith = Effect.fnUntraced(function*(
-  args: Array<string>
+  options: Playwright.LaunchOptions
 ): Effect.fn.Return<Playwright.Browser, never, Scope.Scope> {
   const { executablePath, fonts, libraries } = yield* Effect.flatMap(temporaryDirectory, unpack)
   const launch = (env: Record<string, string>) =>
     Effect.tryPromise(() =>
       Playwright.chromium.launch({
+        ...options,
         executablePath,
-        args,
         env: variables({ FONTCONFIG_PATH: fonts, ...env }),
         timeout: 120_000
       })
@@ -76,7 +76,7 @@ export const browserWith = Effect.fnUntraced(function*(
   )
 })
 
-export const browser = browserWith([])
+export const browser = browserWith({})
 
 /** Opens a separate profile, whose cookies no other profile sees. */
 export const profile = (browser: Playwright.Browser, options?: Playwright.BrowserContextOptions) =>
