@@ -13,6 +13,11 @@ import { temporaryDirectory } from "./programs.ts"
 /** Awaits a step of the browser. If the step fails, the test fails with its error. */
 export const step = <A>(run: () => Promise<A>): Effect.Effect<A> => Effect.promise(run)
 
+// The browser's package has one font, whose signs are not of one width.
+const monospaced = ["400Regular", "700Bold"].map((weight) =>
+  fileURLToPath(import.meta.resolve(`@expo-google-fonts/jetbrains-mono/${weight}/JetBrainsMono_${weight}.ttf`))
+)
+
 /**
  * Unpacks the browser into a directory of this scope: the package itself uses any file that it finds in the shared
  * temporary directory, even one that another process is still writing.
@@ -30,13 +35,17 @@ const unpack = Effect.fnUntraced(function*(directory: string) {
       else process.env.TMPDIR = inherited
     })
   )
+  for (const font of monospaced) NFS.copyFileSync(font, NPath.join(directory, "fonts", NPath.basename(font)))
+  const prefer = (family: string, font: string) =>
+    `<alias binding="same"><family>${family}</family><prefer><family>${font}</family></prefer></alias>`
   // The package's own configuration names directories that only exist on its usual platform.
   const fonts = NPath.join(directory, "fontconfig")
   NFS.mkdirSync(fonts)
   NFS.writeFileSync(
     NPath.join(fonts, "fonts.conf"),
     `<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig><dir>${directory}/fonts</dir>` +
-      `<cachedir>${fonts}/cache</cachedir></fontconfig>`
+      ["sans-serif", "system-ui"].map((family) => prefer(family, "Open Sans")).join("") +
+      prefer("monospace", "JetBrains Mono") + `<cachedir>${fonts}/cache</cachedir></fontconfig>`
   )
   return { executablePath, fonts, libraries: NPath.join(directory, "al2023", "lib") }
 })
@@ -48,11 +57,14 @@ const variables = (more: Record<string, string>): Record<string, string> => {
 }
 
 /** Starts the browser. If the system lacks one of its libraries, the package's own library takes its place. */
-export const browser: Effect.Effect<Playwright.Browser, never, Scope.Scope> = Effect.gen(function*() {
+export const browserWith = Effect.fnUntraced(function*(
+  options: Playwright.LaunchOptions
+): Effect.fn.Return<Playwright.Browser, never, Scope.Scope> {
   const { executablePath, fonts, libraries } = yield* Effect.flatMap(temporaryDirectory, unpack)
   const launch = (env: Record<string, string>) =>
     Effect.tryPromise(() =>
       Playwright.chromium.launch({
+        ...options,
         executablePath,
         env: variables({ FONTCONFIG_PATH: fonts, ...env }),
         timeout: 120_000
@@ -63,6 +75,8 @@ export const browser: Effect.Effect<Playwright.Browser, never, Scope.Scope> = Ef
     (browser) => step(() => browser.close())
   )
 })
+
+export const browser = browserWith({})
 
 /** Opens a separate profile, whose cookies no other profile sees. */
 export const profile = (browser: Playwright.Browser, options?: Playwright.BrowserContextOptions) =>

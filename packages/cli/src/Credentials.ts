@@ -102,7 +102,7 @@ const view = (credential: ScopedCredential) => new CredentialView({ ...credentia
 
 const table = Terminal.table<CredentialView>([
   { name: "CREDENTIAL", of: ({ key }) => key },
-  { name: "OF THE", of: ({ owner, scope }) => `${scope} ${owner}` },
+  { name: "OF", of: ({ owner, scope }) => `${scope} ${owner}` },
   { name: "BY", of: ({ updatedBy }) => updatedBy },
   { name: "CHANGED", of: ({ updatedAt }, { time }) => time(updatedAt), whole: true }
 ])
@@ -120,7 +120,10 @@ const list = Command.make(
       json,
       Output.Credentials,
       { credentials },
-      (screen) => credentials.length === 0 ? "Nothing is connected." : table(credentials, screen)
+      (screen) =>
+        credentials.length === 0
+          ? "No credential is set; \"sallyport credentials status\" lists those that can be"
+          : table(credentials, screen)
     )
   })
 ).pipe(Command.withDescription("List what is stored, without values"))
@@ -133,8 +136,8 @@ const states = Terminal.table<CredentialStatus>([
     whole: true,
     paint: ({ state }, { bad, doubtful, good }) => state === "set" ? good : state === "unset" ? doubtful : bad
   },
-  { name: "OF THE", of: ({ source }) => source ?? "" },
-  { name: "BEFORE THAT OF THE", of: ({ shadowed }) => shadowed.join(" and ") }
+  { name: "FROM", of: ({ source }) => source ?? "" },
+  { name: "INSTEAD OF", of: ({ shadowed }) => shadowed.join(" and ") }
 ])
 
 const status = Command.make(

@@ -129,7 +129,7 @@ const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Json)
 /** Says an event for a person: a question with what it can be answered with, as `runs answer` takes it. */
 const toText = ({ data, kind }: typeof Output.RunEvent.Type): string => {
   const question = Option.filter(questionOf(data), () => kind === "data")
-  if (Option.isNone(question)) return `${kind}  ${Terminal.jsonLine(data)}`
+  if (Option.isNone(question)) return `${kind.padEnd(4)}  ${Terminal.jsonLine(data)}`
   const { choices, text } = promptOf(question.value)
   const answers = choices === undefined ? "--text …" : choices.map((choice) => `--value ${Terminal.jsonLine(choice)}`)
   return `asks  ${Text.shown(question.value.name)}: ${Text.shown(text)}  (${[answers].flat().join(", ")})`

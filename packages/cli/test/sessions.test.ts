@@ -43,11 +43,7 @@ describe("sallyport sessions", () => {
       Effect.gen(function*() {
         const state = yield* freshState
         const server = yield* serve(state)
-        const command = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
-          const running = yield* sallyport([...args, "--state-dir", state, "--json"])
-          const { code } = yield* running.exit
-          return { code, stderr: running.stderr(), stdout: running.stdout() }
-        })
+        const command = (...args: ReadonlyArray<string>) => commandLine([...args, "--state-dir", state, "--json"])
         const run = (...args: ReadonlyArray<string>) => command("sessions", ...args)
         const listed = Effect.fnUntraced(function*(what: "sessions" | "links") {
           const { stdout } = yield* command(what, "list")
@@ -57,9 +53,8 @@ describe("sallyport sessions", () => {
         const first = yield* pair(server)
         const child = yield* pair(server, yield* link(server, first))
         const open = yield* link(server, child)
-        const table = yield* sallyport(["links", "list", "--state-dir", state])
-        yield* table.exit
-        const [begins = ""] = /[0-9a-f]{8}-[0-9a-f]{4}(?= )/.exec(table.stdout()) ?? []
+        const table = yield* commandLine(["links", "list", "--state-dir", state])
+        const [begins = ""] = /[0-9a-f]{8}-[0-9a-f]{4}(?= )/.exec(table.stdout) ?? []
         const { sessions } = yield* listed("sessions")
         assert.deepStrictEqual(sessions.map(({ descendants }) => descendants), [1, 0])
         assert.deepStrictEqual((yield* listed("links")).links.map(({ createdBy }) => createdBy), ["owner"])
@@ -104,11 +99,9 @@ describe("sallyport sessions", () => {
           const issued = yield* run("issue", "--label", "reader", "--scope", "runs:read")
           const tokenOf = ({ stdout }: typeof issued): string => JSON.parse(stdout).token
           const answering = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
-            const running = yield* sallyport(["sessions", ...args, "--json", ...through], {
-              SALLYPORT_TOKEN: tokenOf(owner)
+            return yield* commandLine(["sessions", ...args, "--json", ...through], {
+              env: { SALLYPORT_TOKEN: tokenOf(owner) }
             })
-            const { code } = yield* running.exit
-            return { code, stderr: running.stderr(), stdout: running.stdout() }
           })
           const ask = post(server, "/api/auth/session/scopes", tokenOf(issued), {
             scopes: ["runs:operate", "credentials:read"]
@@ -116,9 +109,8 @@ describe("sallyport sessions", () => {
           const { id } = (yield* ask).json<{ readonly id: string }>()
           const abort = post(server, "/api/threads/none/abort", tokenOf(issued), {})
           assert.strictEqual((yield* abort).status, 403)
-          const table = yield* sallyport(["sessions", "list", "--state-dir", state])
-          yield* table.exit
-          assert.include(table.stdout(), `${id.slice(0, 13)} asks for runs:operate credentials:read`)
+          const table = yield* commandLine(["sessions", "list", "--state-dir", state])
+          assert.include(table.stdout, `${id.slice(0, 13)} asks for runs:operate credentials:read`)
           const denied = yield* answering("deny", id.slice(0, 13))
           assert.deepStrictEqual([denied.code, JSON.parse(denied.stdout).session.scopes], [0, ["runs:read"]])
           const none = yield* answering("grant", id)
