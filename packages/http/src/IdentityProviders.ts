@@ -131,14 +131,22 @@ const encoder = new TextEncoder()
 
 const fail = (reason: IdentityProvidersError["reason"]) => new IdentityProvidersError({ reason })
 
+const utf8 = new TextDecoder("utf-8", { fatal: true })
+
+/** Reads a name in a header, which servers take for Latin-1. Another name never becomes the same. */
+const nameOf = (value: string): Effect.Effect<string, IdentityRefused> =>
+  Effect.try({
+    try: () => utf8.decode(Uint8Array.from(value, (char) => char.charCodeAt(0))),
+    catch: () => new IdentityRefused({ problem: "unfit" })
+  })
+
 /** Tells whether the connection of a request comes from one of some networks. */
 const isFrom = (networks: ReadonlyArray<IpNetwork.IpNetwork>, peer: Option.Option<string>): boolean => {
-  const address = Option.map(peer, NetAddress.ipFromString)
-  return Option.isSome(address) && Result.isSuccess(address.value) &&
-    networks.some((network) => {
-      const found = NetAddress.toCanonical(Result.getOrThrow(address.value))
-      return IpNetwork.contains(network, found)
-    })
+  const address = Option.flatMap(peer, (text) => Result.getSuccess(NetAddress.ipFromString(text)))
+  return Option.exists(
+    Option.map(address, (written): NetAddress.IpAddress => NetAddress.toCanonical(written)),
+    (found) => networks.some((network) => IpNetwork.contains(network, found))
+  )
 }
 
 const build = Effect.fnUntraced(function*<R>(
@@ -200,7 +208,7 @@ const build = Effect.fnUntraced(function*<R>(
     if (value === "" || value.includes(",")) return yield* refuse("missing-header")
     if (issuer === undefined) {
       return {
-        identity: { issuer: proxy?.issuer ?? header, subject: value, claims: {} },
+        identity: { issuer: proxy?.issuer ?? header, subject: yield* nameOf(value), claims: {} },
         spend: Effect.void
       }
     }

@@ -14,6 +14,7 @@ import { createHmac } from "node:crypto"
 import { audience, exchange, idToken, json, makeKey, proxyHeader, startIssuer, startServer } from "./identitySupport.ts"
 import { claimsOf, generate, headerOf, prove } from "./dpopSupport.ts"
 import { bearer, eventsOf, follow } from "./support.ts"
+import { eventually } from "../../../test-support/programs.ts"
 import { documented, lookedFor } from "../../../test-support/variables.ts"
 
 const loopback = IpNetwork.fromStringUnsafe("127.0.0.0/8")
@@ -265,7 +266,7 @@ describe("an ID token", () => {
       assert.include(String((yield* exchange(server, first)).json.error_description), "expired")
     }))
 
-  it.live("AGENT-06 L-38: is not used up by a store that fails, and is not taken while nothing can be spent", () =>
+  it.live("AGENT-06: lets no one in while its session cannot be stored, or it cannot be spent", () =>
     Effect.gen(function*() {
       const issuer = yield* startIssuer()
       const server = yield* startServer({ issuers: [{ issuer: issuer.issuer, audiences: [audience] }] })
@@ -470,7 +471,7 @@ describe("the keys of an issuer", () => {
         const leaving = yield* Effect.forkScoped(
           Effect.flatMap(issuer.sign(), (token) => exchange(server, token))
         )
-        while (issuer.documents.count() < 2) yield* Effect.sleep("5 millis")
+        yield* eventually(Effect.sync(() => issuer.documents.count()), (count) => count === 2)
         yield* server.cut
         const other = yield* Effect.forkScoped(Effect.flatMap(issuer.sign(), (token) => exchange(server, token)))
         yield* Effect.sleep("50 millis")
@@ -530,6 +531,13 @@ describe("the header of a proxy", () => {
       })
       assert.deepInclude(Object(state.session), { subject: "sub-ada" })
       assert.strictEqual(Object(state.session).letInBy.actor, "issuer:gateway")
+
+      const named = yield* exchange(server, "", fields, { "x-remote-user": "zoë" })
+      const { json: hers } = yield* server.send({
+        path: "/api/auth/session",
+        headers: bearer(String(named.json.access_token))
+      })
+      assert.deepInclude(Object(hers.session), { subject: "sub-zoë" })
 
       const strict = yield* startServer({
         proxies: [{ ...gateway, from: [IpNetwork.fromStringUnsafe("10.1.2.3/32")] }]
