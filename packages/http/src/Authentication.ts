@@ -545,8 +545,7 @@ export const guard = (
       const session = requireWith(context, scopes, options?.resource)
       const admit = yield* EventStream.makeAdmission
       const harden = Edge.harden(Context.get(context, AuthPolicy))
-      // What stays open has to end with the session, whether or not the host has thought of providing this.
-      const sessions = Context.make(SessionCredentialService, Context.get(context, SessionCredentialService))
+      const sessions = Context.get(context, SessionCredentialService)
       return (httpEffect) =>
         session.pipe(
           // What a host answers may be over at once; a socket stays.
@@ -560,7 +559,12 @@ export const guard = (
             onFailure: (error) => Effect.succeed(Wire.toResponse(error)),
             onSuccess: (session) =>
               Effect.catchCauseIf(
-                Effect.provideContext(httpEffect, Context.add(sessions, CurrentSession, session)),
+                // One by one: a merged context is a copy of the whole, and what a fiber keeps of it is derived again.
+                httpEffect.pipe(
+                  Effect.provideService(CurrentSession, session),
+                  // What stays open has to end with the session, whether or not the host has thought of providing this.
+                  Effect.provideService(SessionCredentialService, sessions)
+                ),
                 ClosableUpgrade.isClientClose,
                 () => Effect.succeed(HttpServerResponse.empty())
               )
