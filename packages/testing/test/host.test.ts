@@ -121,7 +121,7 @@ describe("TestPrincipal", () => {
 
 describe("MovableClock", () => {
   // #region clock
-  it.live("a session is over when nobody has used it for a month", () =>
+  it.live("a session is over when it was not used for a month", () =>
     Effect.gen(function*() {
       const clock = yield* MovableClock.MovableClock
       const phone = yield* TestClient.signIn()

@@ -30,7 +30,7 @@ export interface SteppedRun extends RunEventLog.RunWriter {
   readonly succeed: (result?: Schema.Json) => Effect.Effect<Run, RunEventLog.RunEventLogError>
   /** Ends the run as `failed`, and returns it. The error is logged, not shown to clients. */
   readonly fail: (error: unknown) => Effect.Effect<Run, RunEventLog.RunEventLogError>
-  /** Waits until the run has ended, whoever ends it, and returns it. */
+  /** Waits until the run has ended, by any caller, and returns it. */
   readonly ended: Effect.Effect<Run, RunEventLog.RunEventLogError>
   /**
    * Ends the lease of the writer, as if its process had been killed a lease ago. Returns when the run has ended as
