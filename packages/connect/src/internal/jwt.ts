@@ -6,10 +6,13 @@ import * as Clock from "effect/Clock"
 import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { calculateJwkThumbprint, decodeProtectedHeader, exportJWK, importJWK, jwtVerify, SignJWT } from "jose"
+
+// Loaded when there is something to sign or to check: a server that is linked to no relay needs none of its modules.
+const jose = () => import("jose")
 
 /** How far the clocks of the two sides may differ, in seconds. */
 const skewSeconds = 10
@@ -40,6 +43,7 @@ export const keyPairOf = Effect.fnUntraced(function*(
   const { subtle } = yield* WebCrypto.WebCrypto
   const pkcs8 = new Uint8Array([...pkcs8Head, ...Redacted.value(seed)])
   return yield* Effect.promise(async () => {
+    const { calculateJwkThumbprint, exportJWK } = await jose()
     const extractable = await subtle.importKey("pkcs8", pkcs8, { name: "Ed25519" }, true, ["sign"])
     const { x = "" } = await exportJWK(extractable)
     const jwk = { kty: "OKP", crv: "Ed25519", x } as const
@@ -66,25 +70,27 @@ export const sign = Effect.fnUntraced(function*(key: KeyPair, options: {
   readonly lifetimeSeconds: number
 }) {
   const iat = Math.floor((yield* Clock.currentTimeMillis) / 1000)
-  return yield* Effect.promise(() =>
-    new SignJWT({ ...options.claims, iat, exp: iat + options.lifetimeSeconds })
+  return yield* Effect.promise(async () =>
+    new (await jose()).SignJWT({ ...options.claims, iat, exp: iat + options.lifetimeSeconds })
       .setProtectedHeader({ alg: "EdDSA", typ: options.typ, kid: key.publicKey.kid })
       .sign(key.privateKey)
   )
 })
 
+const decodeHead = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({ kid: Schema.String })))
+
 /** Reads the `kid` of a JWT without believing it: it says which of the known keys to check the signature with. */
-export const keyIdOf = (token: string): string | undefined => {
-  try {
-    return decodeProtectedHeader(token).kid
-  } catch {
-    return undefined
-  }
-}
+export const keyIdOf = (token: string): string | undefined =>
+  Base64Url.decodeString(token.split(".", 1)[0] ?? "").pipe(
+    Result.getSuccess,
+    Option.flatMap(decodeHead),
+    Option.map(({ kid }) => kid),
+    Option.getOrUndefined
+  )
 
 /** Checks that a public key, which another side named, has the name that is its own: its thumbprint (RFC 7638). */
 export const checkName = Effect.fnUntraced(function*({ crv, kid, kty, x }: PublicKey) {
-  const thumbprint = yield* Effect.promise(() => calculateJwkThumbprint({ crv, kty, x }))
+  const thumbprint = yield* Effect.promise(async () => (await jose()).calculateJwkThumbprint({ crv, kty, x }))
   if (thumbprint !== kid) return yield* new JwtRefused({ problem: "a key that is not named by its thumbprint" })
 })
 
@@ -113,8 +119,9 @@ export const verify = Effect.fnUntraced(function*<A, E>(token: string, options: 
   const refuse = (problem: string) => new JwtRefused({ problem })
   if (!isCanonical(token)) return yield* refuse("not written as a JWS is")
   const { payload, protectedHeader } = yield* Effect.tryPromise({
-    try: async () =>
-      jwtVerify(token, await importJWK({ kty: "OKP", crv: "Ed25519", x: options.key.x }, "EdDSA"), {
+    try: async () => {
+      const { importJWK, jwtVerify } = await jose()
+      return jwtVerify(token, await importJWK({ kty: "OKP", crv: "Ed25519", x: options.key.x }, "EdDSA"), {
         algorithms: ["EdDSA"],
         typ: options.typ,
         issuer: options.issuer,
@@ -122,7 +129,8 @@ export const verify = Effect.fnUntraced(function*<A, E>(token: string, options: 
         currentDate: new Date(nowMillis),
         clockTolerance: skewSeconds,
         requiredClaims: ["iat", "exp"]
-      }),
+      })
+    },
     catch: (error) => refuse(error instanceof Error ? error.name : "malformed")
   })
   // `typ` is compared once more: `jose` takes it in any case, and as a media type.
