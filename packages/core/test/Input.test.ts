@@ -43,7 +43,7 @@ describe("Input.isBoundedJson", () => {
     assert.isFalse(Input.isBoundedJson("{".repeat(16_385)))
     assert.isTrue(Input.isBoundedJson("1,".repeat(65_536)))
     assert.isFalse(Input.isBoundedJson("1,".repeat(65_537)))
-    assert.isTrue(Input.isBoundedJson(JSON.stringify([String.raw`\"[{,`.repeat(100_000), '[{,"'.repeat(100_000)])))
+    assert.isTrue(Input.isBoundedJson(JSON.stringify([String.raw`\"[{,`.repeat(100_000), "[{,\"".repeat(100_000)])))
     // A string without an end is read to the end of the text.
     assert.isTrue(Input.isBoundedJson(`"${"[".repeat(100_000)}\\`))
   })

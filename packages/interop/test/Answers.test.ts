@@ -195,7 +195,10 @@ describe("bodies", () => {
         for (const list of ["parts", "content", "toolCalls"]) {
           const messages = [{ [list]: Array(600).fill({}) }, { [list]: Array(600).fill({}) }]
           assert.deepStrictEqual(yield* post(path, JSON.stringify({ messages })), [413, "limit_exceeded"])
-          assert.deepStrictEqual(yield* post(path, JSON.stringify({ messages: messages.slice(1) })), [400, "invalid_input"])
+          assert.deepStrictEqual(yield* post(path, JSON.stringify({ messages: messages.slice(1) })), [
+            400,
+            "invalid_input"
+          ])
         }
       }
     }))
