@@ -193,7 +193,7 @@ describe("bodies", () => {
           ])
         }
         for (const list of ["parts", "content", "toolCalls"]) {
-          const messages = [{ [list]: Array(600).fill({}) }, { [list]: Array(600).fill({}) }]
+          const messages = [{ [list]: Array(600).fill(0) }, { [list]: Array(600).fill(0) }]
           assert.deepStrictEqual(yield* post(path, JSON.stringify({ messages })), [413, "limit_exceeded"])
           assert.deepStrictEqual(yield* post(path, JSON.stringify({ messages: messages.slice(1) })), [
             400,
