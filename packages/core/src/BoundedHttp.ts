@@ -1,5 +1,5 @@
 /**
- * Reads only so much of an answer or a request, whoever it comes from.
+ * Reads only so much of an answer or a request, wherever it comes from.
  *
  * @since 0.1.0
  */

@@ -275,8 +275,8 @@ const orProblem = <R>(
 /**
  * Handles the `POST` of an AG-UI client: starts the run, or finds the existing run of its run id, and answers with its
  * events, after the cursor in `Last-Event-ID` if there is one. The answer ends with the server, and with the session that the
- * request was let in with. A body may have 256 KiB, or as many bytes as the host provides by
- * `HttpIncomingMessage.MaxBodySize`.
+ * request was let in with. A body may have 256 KiB and 1,024 messages, parts of them, tools and
+ * the like, or as many times more as the host provides by `HttpIncomingMessage.MaxBodySize`.
  *
  * @category operations
  * @since 0.1.0

@@ -631,8 +631,9 @@ const orProblem = <R>(
 
 /**
  * Handles the `POST` of a chat: starts the run of its message, or finds the one that it has, and answers with it. The header
- * `Idempotency-Key` takes the place of the key that is made of the message. A body may have 256 KiB, or as many bytes as the
- * host provides by `HttpIncomingMessage.MaxBodySize`: the library posts all messages of the chat.
+ * `Idempotency-Key` takes the place of the key that is made of the message. A body may have 256 KiB and 1,024 messages and
+ * parts of them, or as many times more as the host provides by `HttpIncomingMessage.MaxBodySize`: the library posts all
+ * messages of the chat.
  *
  * @category operations
  * @since 0.1.0

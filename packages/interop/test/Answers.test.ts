@@ -181,7 +181,25 @@ describe("bodies", () => {
           assert.deepStrictEqual(yield* post(path, text), [413, "limit_exceeded"], path)
           assert.deepStrictEqual(yield* post(path, new Blob([text]).stream()), [413, "limit_exceeded"], path)
         }
-        assert.deepStrictEqual(yield* post(path, "[".repeat(256 * 1024)), [400, "invalid_input"], path)
+        assert.deepStrictEqual(yield* post(path, "[".repeat(256 * 1024)), [413, "limit_exceeded"], path)
+        assert.deepStrictEqual(yield* post(path, "[".repeat(16_000)), [400, "invalid_input"], path)
+        const names = Array.from({ length: 2_049 }, (_, index) => `"k${index}":0`)
+        assert.deepStrictEqual(yield* post(path, `{${names.join(",")}}`), [413, "limit_exceeded"], path)
+        // The schemas of the libraries take microseconds for each entry, above all for one that is wrong.
+        for (const list of ["messages", "tools", "context", "resume"]) {
+          assert.deepStrictEqual(yield* post(path, JSON.stringify({ [list]: Array(1_025).fill(0) })), [
+            413,
+            "limit_exceeded"
+          ])
+        }
+        for (const list of ["parts", "content", "toolCalls"]) {
+          const messages = [{ [list]: Array(600).fill(0) }, { [list]: Array(600).fill(0) }]
+          assert.deepStrictEqual(yield* post(path, JSON.stringify({ messages })), [413, "limit_exceeded"])
+          assert.deepStrictEqual(yield* post(path, JSON.stringify({ messages: messages.slice(1) })), [
+            400,
+            "invalid_input"
+          ])
+        }
       }
     }))
 })
