@@ -182,31 +182,6 @@ describe("a run in a browser", () => {
         const running = yield* begin
         yield* step(() => page.goto(`${wire.url}/connections`))
         yield* text(page, /Runs[^]*Running[^]*Stopped[^]*Failed[^]*Done[^]*30 events|31 events/)
-        // One that starts elsewhere appears, and its steps do, without the list being read for each.
-        const lists: Array<string> = []
-        page.on("request", (request) => {
-          if (new URL(request.url()).pathname === "/api/runs") lists.push(request.url())
-        })
-        const another = yield* begin
-        yield* text(page, new RegExp(`${another.threadId}\\s+Running`))
-        const read = lists.length
-        yield* go(5)
-        yield* step(() =>
-          page.waitForFunction(
-            () => {
-              const counts = Array.from(
-                document.querySelectorAll("#runs li:has([data-state=me])"),
-                (row) => Number(/(\d+) event/.exec(row.textContent ?? "")?.[1])
-              )
-              return counts.length === 2 && counts.reduce((sum, count) => sum + count, 0) === 5
-            },
-            undefined,
-            { polling: 50 }
-          )
-        )
-        assert.strictEqual(lists.length, read)
-        yield* Effect.orDie(owner.runs.abort(another.runId))
-        yield* text(page, new RegExp(`${another.threadId}\\s+Stopped`))
         yield* step(() => page.getByRole("button", { name: `Open the run of ${running.threadId}` }).click())
         yield* text(page, /You are following it live\./)
         yield* axe(page, "runs")
