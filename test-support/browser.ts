@@ -14,9 +14,10 @@ import { temporaryDirectory } from "./programs.ts"
 export const step = <A>(run: () => Promise<A>): Effect.Effect<A> => Effect.promise(run)
 
 // The browser's package has one font, whose signs are not of one width.
-const monospaced = ["400Regular", "700Bold"].map((weight) =>
-  fileURLToPath(import.meta.resolve(`@expo-google-fonts/jetbrains-mono/${weight}/JetBrainsMono_${weight}.ttf`))
-)
+const monospaced = [
+  import.meta.resolve("@expo-google-fonts/jetbrains-mono/400Regular/JetBrainsMono_400Regular.ttf"),
+  import.meta.resolve("@expo-google-fonts/jetbrains-mono/700Bold/JetBrainsMono_700Bold.ttf")
+].map((address) => fileURLToPath(address))
 
 /**
  * Unpacks the browser into a directory of this scope: the package itself uses any file that it finds in the shared
