@@ -652,7 +652,7 @@ describe("documents of clients", () => {
       assert.strictEqual(documents.count(), before + 5)
     }))
 
-  it.live("AGENT-02: a document counts only if it is whole, small, direct and about itself (C1-C7)", () =>
+  it.live("AGENT-02: a document counts only if it is whole, small, direct and about itself, and no page loads what it names (C1-C7, C9)", () =>
     Effect.gen(function*() {
       const server = yield* startServer()
       const documents = yield* startDocuments
@@ -663,7 +663,8 @@ describe("documents of clients", () => {
       (response: {
         writeHead: (status: number, headers: Readonly<Record<string, string>>) => { end: (body: string) => unknown }
       }) => void response.writeHead(status, headers).end(body)
-      const good = documents.client("/good.json", {}, { "cache-control": "max-age=60" })
+      const named = { logo_uri: "https://logos.example/x.png", client_uri: "https://logos.example/" }
+      const good = documents.client("/good.json", named, { "cache-control": "max-age=60" })
       const json = { "content-type": "application/json" }
       const text = (fields: Readonly<Record<string, unknown>>) =>
         JSON.stringify({ client_name: "C", redirect_uris: ["http://127.0.0.1/callback"], ...fields })
@@ -740,6 +741,8 @@ describe("documents of clients", () => {
       const page = yield* open(good)
       assert.strictEqual(page.status, 200)
       assert.include(page.text, "Document client")
+      assert.notInclude(page.text, "logos.example")
+      assert.match(String(page.headers["content-security-policy"]), /default-src 'none'.*img-src data:;/)
       assert.include(page.text, new URL(documents.origin).host)
       yield* open(good)
       assert.strictEqual(documents.count(), fetched + 1, "it is remembered for as long as it says")
@@ -881,7 +884,7 @@ describe("proofs of a key", () => {
       assert.strictEqual((yield* ask({ nonce: String(asked.headers["dpop-nonce"]) })).status, 200)
     }))
 
-  it.live("AGENT-01: there is neither an implicit grant nor one by password (T18)", () =>
+  it.live("AGENT-01: there is neither an implicit grant nor one by password, nor one to a client itself (T17, T18)", () =>
     Effect.gen(function*() {
       const server = yield* startServer()
       for (const type of ["token", "id_token", "code token", "none"]) {

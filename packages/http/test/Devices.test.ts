@@ -232,7 +232,7 @@ describe("devices", () => {
       assert.deepStrictEqual(after.json, before.json)
       assert.deepStrictEqual(oauthError(yield* poll(server, asked)), [400, "authorization_pending"])
 
-      // Whoever is let in to approve guesses no more codes than one after the other would.
+      // A session that may approve guesses no more codes at once than one after the other.
       const guesser = yield* server.token()
       const symbols = "BCDFGHJKLMNPQRSTVWXZ"
       const guesses = yield* Effect.forEach(

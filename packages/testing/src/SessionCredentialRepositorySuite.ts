@@ -519,6 +519,9 @@ export const suite = <E>(
         // What else a session does keeps its scopes.
         yield* sessions.renew({ id: sid("asker"), dueBeforeMillis: start, lifetimeMillis: 20_000 }, at(10))
         assert.deepStrictEqual((yield* found("asker"))?.scopes, ["runs:read", "runs:operate", "credentials:read"])
+        // Nor does it lose them with the session that gave them, of which it is no descendant.
+        yield* sessions.revoke({ _tag: "Session", id: sid("owner"), descendants: true }, at(11))
+        assert.deepStrictEqual((yield* found("asker"))?.scopes, ["runs:read", "runs:operate", "credentials:read"])
       })
     )
 

@@ -1,0 +1,31 @@
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import { assert, describe, it } from "@effect/vitest"
+import * as AuthorizationServer from "@sallyport/core/access/AuthorizationServer"
+import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
+import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
+import * as Repositories from "@sallyport/core/Repositories"
+import * as SecretStore from "@sallyport/core/secrets/SecretStore"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+
+const Services = SessionCredentialService.layer.pipe(
+  Layer.provideMerge(Layer.mergeAll(Repositories.layerMemory, SecretStore.layerMemory)),
+  Layer.provideMerge(Layer.merge(NodeCrypto.layer, AuthPolicy.layer({ host: "127.0.0.1" })))
+)
+
+const make = (id: string) =>
+  AuthorizationServer.make({ clients: [{ id, name: "Client", redirectUris: ["http://127.0.0.1/callback"] }] }).pipe(
+    Effect.match({ onFailure: ({ _tag }) => _tag, onSuccess: (server) => server.isClientId(id) })
+  )
+
+describe("the clients that a host registers", () => {
+  it.effect("AGENT-02: have no address as their id, so that none is taken for a client with a document (C8)", () =>
+    Effect.gen(function*() {
+      for (const id of ["https://a/b", "HTTPS://a.example/b", "http://127.0.0.1/b", "https:", "", "a\nb"]) {
+        assert.strictEqual(yield* make(id), "InvalidAuthorizationServerOptions", JSON.stringify(id))
+      }
+      for (const id of ["workbench", "httpsworkbench", "urn:https://a/b", "x-https://a/b"]) {
+        assert.strictEqual(yield* make(id), true, id)
+      }
+    }).pipe(Effect.provide(Services)))
+})
