@@ -94,7 +94,8 @@ const normal = (text: string) =>
     .replaceAll(/http:\/\/127\.0\.0\.1:\d+/g, "<url>")
     .replaceAll(/(?:\d{4}-)?\d\d-\d\d[T ]\d\d:\d\d(?::[\d.]+Z)?/g, "<time>")
     .replaceAll(/\b\d\d:\d\d UTC/g, "<time>")
-    .replaceAll(/\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/g, "<id>")
+    // Whole, or cut to what a table shows of them.
+    .replaceAll(/\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{8}-[0-9a-f]{4}\b/g, "<id>")
     .replaceAll(/\b(?:[0-9A-Z]{4}-)+[0-9A-Z]{4}\b/g, "<code>")
     .replaceAll(/\b(?:sallyport_|sp[a-z]*_|eyJ)[\w.-]+/g, "<token>")
     .replaceAll(/[▀▄█ ]{20,}\n/g, "")
