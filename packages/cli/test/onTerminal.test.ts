@@ -93,7 +93,7 @@ describe("sallyport on a terminal", () => {
             assert.match(screen, coloured)
             const lines = linesOf(screen)
             for (const line of lines) assert.isAtMost(width(line), columns, JSON.stringify(line))
-            if (args[1] === "list") assert.lengthOf(lines.filter((line) => /^[0-9a-f-]{36} /.test(line)), 6)
+            if (args[1] === "list") assert.lengthOf(lines.filter((line) => /^[0-9a-f-]{13} /.test(line)), 6)
           }
         }
         for (const env of [{ NO_COLOR: "1" }, { TERM: "dumb" }]) {
