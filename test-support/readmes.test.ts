@@ -61,6 +61,11 @@ const drivers: Readonly<Record<string, ReadonlyArray<Driver>>> = {
   "examples/keyvalue-adapter/README.md": [ends()],
   "examples/mcp-server/README.md": [serves("/.well-known/oauth-protected-resource/mcp", 200)],
   "examples/react-host/README.md": [serves("/", 200)],
+  "examples/react-router/README.md": [
+    serves("/", 200, {
+      command: ({ command, directory }) => `export GREENHOUSE_FILE="${directory}/state.db"; ${command}`
+    })
+  ],
   "examples/web-standard/README.md": [
     serves("/api/auth/session", 200, { command: ({ command, directory }) => `${command} -- "${directory}/state.db" 0` })
   ],

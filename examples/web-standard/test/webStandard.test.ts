@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Access, AccessFeed, Credentials, Runs, SallyportClient, TokenStorage } from "@sallyport/client"
 import { Context, Deferred, Effect, Fiber, Layer, Redacted, Stream } from "effect"
 import { FetchHttpClient } from "effect/http"
+import { copyFileSync, existsSync } from "node:fs"
 import { createRequire } from "node:module"
 import { dirname, join } from "node:path"
 import { build } from "vite"
@@ -11,21 +12,30 @@ import { started, temporaryDirectory, timeout } from "../../../test-support/prog
 const example = join(import.meta.dirname, "..")
 const source = (name: string) => join(example, `src/${name}.ts`)
 
-/** Finds a runtime where its package for this machine put it: the package's own command wants its install script to have run. */
-const runtimeOf = (owner: string, packages: Readonly<Record<string, string>>, file: string): string => {
+/**
+ * Finds a runtime where its package for this machine put it, or where the install script of its owner moved it: npm may run
+ * such scripts or not, and without it the owner's own command refuses to start.
+ */
+const runtimeOf = (owner: string, packages: Readonly<Record<string, string>>, file: string, moved = file): string => {
   const name = packages[`${process.platform} ${process.arch}`]
   assert(name !== undefined, `there is no ${owner} for ${process.platform} ${process.arch}`)
-  const { resolve } = createRequire(createRequire(import.meta.url).resolve(`${owner}/package.json`))
-  return join(dirname(resolve(`${name}/package.json`)), file)
+  const manifest = createRequire(import.meta.url).resolve(`${owner}/package.json`)
+  const program = join(dirname(createRequire(manifest).resolve(`${name}/package.json`)), file)
+  return existsSync(program) ? program : join(dirname(manifest), moved)
 }
 
 const bun = () =>
-  runtimeOf("bun", {
-    "darwin arm64": "@oven/bun-darwin-aarch64",
-    "darwin x64": "@oven/bun-darwin-x64",
-    "linux arm64": "@oven/bun-linux-aarch64",
-    "linux x64": "@oven/bun-linux-x64"
-  }, "bin/bun")
+  runtimeOf(
+    "bun",
+    {
+      "darwin arm64": "@oven/bun-darwin-aarch64",
+      "darwin x64": "@oven/bun-darwin-x64",
+      "linux arm64": "@oven/bun-linux-aarch64",
+      "linux x64": "@oven/bun-linux-x64"
+    },
+    "bin/bun",
+    "bin/bun.exe"
+  )
 
 const deno = () =>
   runtimeOf("deno", {
@@ -58,7 +68,9 @@ const runtimes = {
     Effect.gen(function*() {
       const outDir = join(directory, "dist")
       yield* Effect.promise(() => build({ root: example, logLevel: "error", build: { outDir } }))
-      const configuration = join(example, "workerd.capnp")
+      // It embeds the program that lies beside it.
+      const configuration = join(directory, "workerd.capnp")
+      yield* Effect.sync(() => copyFileSync(join(example, "workerd.capnp"), configuration))
       return yield* started(workerd(), ["serve", configuration, "--socket-addr=http=127.0.0.1:0", "--control-fd=1"])
     })
 }
