@@ -1,8 +1,12 @@
-/** Runs two nodes and the proxy as processes, on a real PostgreSQL server, and kills the node that executes a run. */
+/**
+ * Runs the programs of the README, two nodes, the proxy and a reader, as processes on a real PostgreSQL server, and kills the
+ * node that executes a run.
+ */
 import { assert, describe, it } from "@effect/vitest"
 import { TestClient } from "@sallyport/testing/host"
 import { Effect, Fiber, Queue, Redacted, Schema, Stream } from "effect"
 import { FetchHttpClient } from "effect/http"
+import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { url as newDatabase } from "../../../test-support/databases.ts"
 import { program, timeout } from "../../../test-support/programs.ts"
@@ -31,6 +35,16 @@ const cluster = Effect.gen(function*() {
 const Stage = Schema.Struct({ stage: Schema.Int, node: Schema.Int })
 
 describe("two nodes behind a proxy", () => {
+  it("C-82: the README starts each program by a script of the package", () => {
+    const read = (name: string) => readFileSync(new URL(`../${name}`, import.meta.url), "utf8")
+    const scripts: { readonly scripts: Readonly<Record<string, string>> } = JSON.parse(read("package.json"))
+    const started = Array.from(
+      read("README.md").matchAll(/npm run (\S+) -w @sallyport-examples\/cluster/g),
+      ([, name]) => name
+    )
+    assert.deepStrictEqual(new Set(started), new Set(Object.keys(scripts.scripts)))
+  })
+
   it.live(
     "SESS-08 RUN-08 RUN-20 L-42: a device that is revoked at one is out at the other; one is killed, the other goes on with its run, and readers miss and repeat nothing",
     () =>
@@ -43,6 +57,11 @@ describe("two nodes behind a proxy", () => {
         yield* owner.access.revokeOtherSessions
         assert.strictEqual((yield* Fiber.join(following)).reason._tag, "Unauthorized")
         assert.isFalse((yield* device.access.refresh).authenticated)
+
+        const shown = yield* owner.access.issueLink({})
+        const reader = yield* program(main("readerMain"), [`${url}/pair#token=${Redacted.value(shown.code)}`])
+        yield* reader.printed(/^succeeded$/m)
+        assert.strictEqual((yield* reader.exit).code, 0)
 
         const { code } = yield* owner.access.issueLink({})
         const { runs } = yield* TestClient.pair({ baseUrl: url, code })
