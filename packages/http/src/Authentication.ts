@@ -652,17 +652,18 @@ const guardRequest = <E, R, E2, E3, E4>(
     if (Number(request.headers["content-length"] ?? 0) > maxBytes) return yield* tooLarge
 
     const { payload } = options.endpoint
-    if (payload.size > 0 && HttpMethod.hasBody(request.method)) {
-      const mediaType = (request.headers["content-type"] ?? "application/json").split(";", 1).join("").trim()
-        .toLowerCase()
-      if (!payload.has(mediaType)) {
-        const taken = Array.from(payload.keys()).join(" or ")
-        return yield* options.onUnsupported({ message: `The body must have the content type ${taken}` })
-      }
+    const mediaType = payload.size > 0 && HttpMethod.hasBody(request.method)
+      ? (request.headers["content-type"] ?? "application/json").split(";", 1).join("").trim().toLowerCase()
+      : undefined
+    if (mediaType !== undefined && !payload.has(mediaType)) {
+      const taken = Array.from(payload.keys()).join(" or ")
+      return yield* options.onUnsupported({ message: `The body must have the content type ${taken}` })
     }
+    // Other bodies of a host may have as many commas as fit.
+    const isJson = mediaType !== undefined && payload.get(mediaType)?.encoding._tag === "Json"
     return yield* httpEffect.pipe(
       Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
-      Effect.provideService(HttpServerRequest.HttpServerRequest, boundedRequest(request)),
+      Effect.provideService(HttpServerRequest.HttpServerRequest, isJson ? boundedRequest(request) : request),
       Effect.catch((error): Effect.Effect<never, E | E2 | E4> => {
         if (!HttpApiError.HttpApiSchemaError.is(error)) return Effect.fail(error)
         return isOfRequest(error)

@@ -1,6 +1,6 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { assert, describe, it } from "@effect/vitest"
-import { requires } from "@sallyport/contract/Authentication"
+import { RequestErrors, requires } from "@sallyport/contract/Authentication"
 import { RunGroup } from "@sallyport/contract/RunGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
@@ -15,6 +15,7 @@ import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
@@ -22,7 +23,7 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { bearer, eventsOf, type Server, start } from "./support.ts"
+import { assertError, bearer, eventsOf, type Server, start } from "./support.ts"
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null
 
@@ -157,6 +158,45 @@ describe("the surface", () => {
       assert.deepStrictEqual(yield* runOnce(server), ["data", "data", "end"])
       const notes = yield* server.send({ path: "/notes", headers: bearer(yield* server.token({ subject: "ada" })) })
       assert.deepStrictEqual(notes.json, { of: "ada" })
+    }))
+
+  it.live("BOOT-11 HTTP-09: takes as many entries as fit of a host's own text, and of JSON as many as of any other", () =>
+    Effect.gen(function*() {
+      const success = Schema.Struct({ length: Schema.Int })
+      class HostApi extends HttpApi.make("host").add(
+        HttpApiGroup.make("tables").add(
+          HttpApiEndpoint.post("text", "/text", {
+            payload: Schema.String.pipe(HttpApiSchema.asText({ contentType: "text/csv" })),
+            success
+          }).pipe(requires("runs:read")),
+          HttpApiEndpoint.post("json", "/json", { payload: Schema.Array(Schema.Int), success }).pipe(
+            requires("runs:read")
+          )
+        ).middleware(RequestErrors)
+      ) {}
+      const handlers = HttpApiBuilder.group(
+        HostApi,
+        "tables",
+        (handlers) =>
+          handlers
+            .handle("text", ({ payload }) => Effect.succeed({ length: payload.length }))
+            .handle("json", ({ payload }) => Effect.succeed({ length: payload.length }))
+      )
+      const routes = HttpApiBuilder.layer(HostApi).pipe(
+        Layer.provide(handlers),
+        Layer.provide([Authentication.layer, Authentication.layerRequestErrors()])
+      )
+      const server = yield* start({ routes })
+      const headers = bearer(yield* server.token())
+      const entries = (count: number) => Array(count).fill("1").join(",")
+      const text = { ...headers, "content-type": "text/csv" }
+      const table = yield* server.send({ path: "/text", headers: text, body: entries(100_000) })
+      assert.deepStrictEqual(table.json, { length: 199_999 })
+      const json = { ...headers, "content-type": "application/json; charset=utf-8" }
+      const few = yield* server.send({ path: "/json", headers: json, body: `[${entries(60_000)}]` })
+      assert.deepStrictEqual(few.json, { length: 60_000 })
+      const many = yield* server.send({ path: "/json", headers: json, body: `[${entries(100_000)}]` })
+      assertError(many, { status: 413, tag: "TooLarge", code: "body_too_large" })
     }))
 
   it.live("is spoken by the typed client that the contract gives, errors included", () =>
