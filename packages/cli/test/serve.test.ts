@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import { execFileSync } from "node:child_process"
 import * as NFS from "node:fs"
 import { connect } from "node:net"
 import * as NPath from "node:path"
@@ -178,6 +179,22 @@ describe("sallyport serve", () => {
       ], { concurrency: "unbounded" })
       assert.deepStrictEqual(first, { code: 143, signal: null })
     }), timeout)
+
+  it("loads nothing for relays and issuers of identities before there are any", () => {
+    const program = `
+      import { registerHooks } from "node:module"
+      const asked = new Set()
+      registerHooks({ resolve: (name, context, next) => { asked.add(name); return next(name, context) } })
+      await import("@sallyport/cli/Serve")
+      process.stdout.write(JSON.stringify(["effect/Effect", "jose"].map((name) => asked.has(name))))
+    `
+    const loaded = execFileSync(
+      process.execPath,
+      ["--conditions=sallyport-source", "--input-type=module", "--eval", program],
+      { cwd: import.meta.dirname, encoding: "utf8" }
+    )
+    assert.deepStrictEqual(JSON.parse(loaded), [true, false])
+  })
 
   it.live("a request that arrives while the server starts is answered", () =>
     Effect.gen(function*() {

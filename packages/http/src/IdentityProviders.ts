@@ -157,9 +157,12 @@ const build = Effect.fnUntraced(function*<R>(
   const vocabulary = yield* AccessScope.Vocabulary
   const replays = yield* ReplayRepository
   const digest = yield* Digest.Digest
+  // A server without this service needs none of its modules.
+  const jose = yield* Effect.promise(() => import("jose"))
+  const tokens = IdentityToken.make(jose)
   const known = yield* Effect.forEach(
     issuers,
-    (one) => Effect.map(IssuerKeys.make(one, times), (keys) => ({ ...one, keys }))
+    (one) => Effect.map(IssuerKeys.make(one, times, jose), (keys) => ({ ...one, keys }))
   )
   const ordinary = vocabulary.filter((scope) => !AccessScope.widening.includes(scope))
 
@@ -178,14 +181,14 @@ const build = Effect.fnUntraced(function*<R>(
 
   const checkToken = (token: string, issuer: IssuerSettings & { readonly keys: IssuerKeys.IssuerKeys }) =>
     Effect.catchTag(
-      IdentityToken.check(token, issuer, { maxAgeMillis, skewMillis }),
+      tokens.check(token, issuer, { maxAgeMillis, skewMillis }),
       "KeysUnavailable",
       (cause) => Effect.fail(new IdentityUnavailable({ cause }))
     )
 
   /** Finds out who an ID token is of. */
   const byToken = Effect.fnUntraced(function*(token: string) {
-    const named = yield* IdentityToken.issuerOf(token)
+    const named = yield* tokens.issuerOf(token)
     const issuer = known.find((one) => one.issuer === named && one.header === undefined)
     if (issuer === undefined) return yield* refuse("unknown-issuer")
     const checked = yield* checkToken(token, issuer)
@@ -212,7 +215,7 @@ const build = Effect.fnUntraced(function*<R>(
         spend: Effect.void
       }
     }
-    if ((yield* IdentityToken.issuerOf(value)) !== issuer.issuer) return yield* refuse("unknown-issuer")
+    if ((yield* tokens.issuerOf(value)) !== issuer.issuer) return yield* refuse("unknown-issuer")
     const { claims, subject } = yield* checkToken(value, issuer)
     return { identity: { issuer: issuer.issuer, subject, claims }, spend: Effect.void }
   })

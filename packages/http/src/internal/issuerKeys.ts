@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { createLocalJWKSet, type CryptoKey, errors, type JWSHeaderParameters, type LocalJWKSet } from "jose"
+import type { CryptoKey, JWSHeaderParameters, LocalJWKSet } from "jose"
 import { isSecureUrl, type IssuerSettings } from "./identityOptions.ts"
 
 /** Bounds a document of an issuer; one with 20 certificates beside its keys has some 40 KiB. */
@@ -70,7 +70,8 @@ export interface IssuerKeys {
  */
 export const make = Effect.fnUntraced(function*(
   { issuer, jwksUri }: IssuerSettings,
-  { keysLifetimeMillis, rereadMillis }: { readonly keysLifetimeMillis: number; readonly rereadMillis: number }
+  { keysLifetimeMillis, rereadMillis }: { readonly keysLifetimeMillis: number; readonly rereadMillis: number },
+  { createLocalJWKSet, errors }: typeof import("jose")
 ) {
   const http = yield* HttpClient.HttpClient
   const scope = yield* Effect.scope
