@@ -12,6 +12,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -49,18 +50,19 @@ const print = (run: RunView) =>
         `${run.lastSeq} events  thread ${Text.shown(run.threadId)}`)
   )
 
-const table = Terminal.table<RunView>([
-  { name: "RUN", of: ({ runId }) => Text.shortId(runId), whole: true },
-  { name: "THREAD", of: ({ threadId }) => threadId },
-  {
-    name: "STATUS",
-    of: ({ endReason, status }) => endReason === null ? status : `${status} (${endReason})`,
-    paint: ({ status }, { bad, doubtful, good }) =>
-      status === "succeeded" ? good : status === "failed" || status === "aborted" ? bad : doubtful
-  },
-  { name: "EVENTS", of: ({ lastSeq }) => String(lastSeq), whole: true },
-  { name: "STARTED", of: ({ startedAt }, { time }) => time(startedAt), whole: true }
-])
+const tableWith = (shown: (id: string) => string) =>
+  Terminal.table<RunView>([
+    { name: "RUN", of: ({ runId }) => shown(runId), whole: true },
+    { name: "THREAD", of: ({ threadId }) => threadId },
+    {
+      name: "STATUS",
+      of: ({ endReason, status }) => endReason === null ? status : `${status} (${endReason})`,
+      paint: ({ status }, { bad, doubtful, good }) =>
+        status === "succeeded" ? good : status === "failed" || status === "aborted" ? bad : doubtful
+    },
+    { name: "EVENTS", of: ({ lastSeq }) => String(lastSeq), whole: true },
+    { name: "STARTED", of: ({ startedAt }, { time }) => time(startedAt), whole: true }
+  ])
 
 const every = (options: Omit<Parameters<RunEventLog.RunEventLog["Service"]["list"]>[0], "after" | "limit">) =>
   RunEventLog.RunEventLog.use((log) =>
@@ -115,6 +117,8 @@ const list = Command.make(
         })
       })
     })
+    // The beginning of an id is looked for among the owner's runs; those of others are named whole.
+    const table = tableWith(Option.isNone(subject) ? Text.shortId : identity)
     yield* Terminal.print(
       flags.json,
       Output.Runs,

@@ -71,6 +71,14 @@ describe("sallyport on a store", () => {
         runs.map(({ endReason, runId, status }) => [runId, status, endReason]),
         [[run.runId, "failed", "stale_run"]]
       )
+      // A list shows what a command takes: the beginning of an id, but for the runs of another subject, as which one may be
+      // named that is not the owner.
+      const beginning = run.runId.slice(0, 13)
+      const own = yield* commandLine(["runs", "list", ...here])
+      assert.match(own.stdout, new RegExp(`^${beginning} `, "m"))
+      assert.strictEqual((yield* commandLine(["runs", "tail", beginning, ...here])).code, 0)
+      const named = yield* commandLine(["runs", "list", "--subject", "owner", ...here])
+      assert.match(named.stdout, new RegExp(`^${run.runId} `, "m"))
     }).pipe(Effect.scoped), timeout)
 
   it.live(
