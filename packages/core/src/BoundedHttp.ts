@@ -110,6 +110,7 @@ export const boundedRequest = (request: HttpServerRequest.HttpServerRequest): Ht
   // Its `json` parses its `text`.
   return Object.create(request, { text: { value: text } })
 }
+
 // -----------------------------------------------------------------------------
 // Documents
 // -----------------------------------------------------------------------------
@@ -163,14 +164,13 @@ export const readJson: (url: string, maxBytes: number) => Effect.Effect<
       return yield* refuse("it is not sent as application/json")
     }
     const bytes = yield* readAtMost(response, maxBytes, () => refuse(`it is longer than ${maxBytes} bytes`))
-    const value = yield* Effect.try({
-      try: (): unknown => {
-        const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes)
-        return Input.isBoundedJson(text) ? JSON.parse(text) : undefined
-      },
-      catch: () => refuse("it is no JSON")
+    const notJson = () => refuse("it is no JSON")
+    const text = yield* Effect.try({
+      try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes),
+      catch: notJson
     })
-    if (value === undefined) return yield* refuse("it has more lists, objects or different names than are read")
+    if (!Input.isBoundedJson(text)) return yield* refuse("it has more lists, objects, entries or names than are read")
+    const value = yield* Effect.try({ try: (): unknown => JSON.parse(text), catch: notJson })
     return { value, keptMillis: ageOf(response.headers["cache-control"]) }
   },
   Effect.scoped,
