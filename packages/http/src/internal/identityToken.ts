@@ -4,7 +4,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { JWTPayload, JWTVerifyOptions } from "jose"
+import type * as Jose from "jose"
 import { IdentityRefused, type Problem } from "./identityErrors.ts"
 import type { IssuerSettings } from "./identityOptions.ts"
 import type { IssuerKeys, KeysUnavailable } from "./issuerKeys.ts"
@@ -21,7 +21,7 @@ const attempt = <A>(read: () => A): Effect.Effect<A, IdentityRefused> =>
 /** A token that was checked. */
 export interface CheckedToken {
   readonly subject: string
-  readonly claims: JWTPayload
+  readonly claims: Jose.JWTPayload
   /** What makes it the only one of its kind: its `jti`, or what is signed of it. */
   readonly mark: string
   /** When it is no good any more by any clock that may differ from ours so much. */
@@ -29,7 +29,7 @@ export interface CheckedToken {
 }
 
 /** Makes what reads and checks tokens, with a module that is loaded by those who have issuers. */
-export const make = ({ decodeJwt, decodeProtectedHeader, errors, jwtVerify }: typeof import("jose")) => {
+export const make = ({ decodeJwt, decodeProtectedHeader, errors, jwtVerify }: typeof Jose) => {
   /** Reads who a token says that it is from, without believing it. */
   const issuerOf = Effect.fnUntraced(function*(token: string) {
     if (token.length > maxLength || !form.test(token)) return yield* new IdentityRefused({ problem: "malformed" })
@@ -62,7 +62,7 @@ export const make = ({ decodeJwt, decodeProtectedHeader, errors, jwtVerify }: ty
     if (header.typ !== undefined && header.typ.toUpperCase() !== "JWT") return yield* refuse("wrong-type")
     const key = Option.getOrUndefined(yield* keys.find(header))
     if (key === undefined) return yield* refuse("unknown-key")
-    const options: JWTVerifyOptions = {
+    const options: Jose.JWTVerifyOptions = {
       algorithms: [...algorithms],
       issuer,
       audience: [...audiences],

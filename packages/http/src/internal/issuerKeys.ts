@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { CryptoKey, JWSHeaderParameters, LocalJWKSet } from "jose"
+import type * as Jose from "jose"
 import { isSecureUrl, type IssuerSettings } from "./identityOptions.ts"
 
 /** Bounds a document of an issuer; one with 20 certificates beside its keys has some 40 KiB. */
@@ -54,14 +54,14 @@ const decodeSet = Schema.decodeUnknownOption(Schema.Struct({ keys: Schema.Array(
 const decodeDiscovery = Schema.decodeUnknownOption(Schema.Struct({ issuer: Schema.String, jwks_uri: Schema.String }))
 
 interface Known {
-  readonly keys: LocalJWKSet
+  readonly keys: Jose.LocalJWKSet
   readonly untilMillis: number
 }
 
 /** Looks up a key of an issuer by the header of a token. */
 export interface IssuerKeys {
   /** Returns the one key that a header can mean, or none. */
-  readonly find: (header: JWSHeaderParameters) => Effect.Effect<Option.Option<CryptoKey>, KeysUnavailable>
+  readonly find: (header: Jose.JWSHeaderParameters) => Effect.Effect<Option.Option<Jose.CryptoKey>, KeysUnavailable>
 }
 
 /**
@@ -71,7 +71,7 @@ export interface IssuerKeys {
 export const make = Effect.fnUntraced(function*(
   { issuer, jwksUri }: IssuerSettings,
   { keysLifetimeMillis, rereadMillis }: { readonly keysLifetimeMillis: number; readonly rereadMillis: number },
-  { createLocalJWKSet, errors }: typeof import("jose")
+  { createLocalJWKSet, errors }: typeof Jose
 ) {
   const http = yield* HttpClient.HttpClient
   const scope = yield* Effect.scope
@@ -151,7 +151,7 @@ export const make = Effect.fnUntraced(function*(
       })
     )
 
-  const select = (from: Known, header: JWSHeaderParameters) =>
+  const select = (from: Known, header: Jose.JWSHeaderParameters) =>
     Effect.tryPromise({
       try: () => from.keys(header),
       catch: (error) => error instanceof errors.JWKSNoMatchingKey ? new NoSuchKey() : new UnusableKey()
