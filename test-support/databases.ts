@@ -1,7 +1,7 @@
 /**
  * Lists the databases that every SQL repository is tested on.
  *
- * Each build of a layer creates a new, empty database, which is removed when its scope closes.
+ * Each build of a layer has an empty database of its own until its scope closes.
  */
 import { NodeServices } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
@@ -43,36 +43,63 @@ export const connect = (database: string, maxConnections: number) => {
   return PgClient.layer({ ...address, database, password: Redacted.make(password), maxConnections })
 }
 
-const administer = (statement: string) =>
-  SqlClient.SqlClient.use((sql) => sql.unsafe(statement)).pipe(Effect.provide(connect("postgres", 1)), Effect.orDie)
-
-/** Creates a database on the PostgreSQL server of this test run, which is dropped with the scope, and returns its name. */
-const create = Effect.fnUntraced(function*(settings: (name: string) => ReadonlyArray<string>) {
-  const name = `test_${randomUUID().replaceAll("-", "")}`
-  yield* Effect.acquireRelease(
-    administer(`CREATE DATABASE ${name}`),
-    () => administer(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
+const runOn = (database: string, statements: ReadonlyArray<string>) =>
+  SqlClient.SqlClient.use((sql) => Effect.forEach(statements, (statement) => sql.unsafe(statement))).pipe(
+    Effect.provide(connect(database, 1)),
+    Effect.orDie
   )
-  yield* Effect.forEach(settings(name), administer)
-  return name
+
+const administer = (...statements: ReadonlyArray<string>) => runOn("postgres", statements)
+
+const createNew = Effect.suspend(() => {
+  const name = `test_${randomUUID().replaceAll("-", "")}`
+  return Effect.as(administer(`CREATE DATABASE ${name}`), name)
 })
 
-const plain = create(() => [])
+/** Creates a database on the PostgreSQL server of this test run, which is dropped with the scope, and returns its name. */
+const create = Effect.acquireRelease(
+  createNew,
+  (name) => administer(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
+)
 
-const serializable = create((name) => [`ALTER DATABASE ${name} SET default_transaction_isolation = 'serializable'`])
+/** Databases that were emptied: to empty one takes a tenth of the time that it takes to create one. */
+const emptied: Array<string> = []
 
-const clientOfNew = (database: typeof plain) =>
-  Layer.fresh(Layer.unwrap(Effect.map(database, (name) => connect(name, 8))))
+/**
+ * Takes a database that was emptied, or creates one, and returns its name. It is emptied with the scope. Only for tests
+ * whose clients are all of this process: another process might come back to it.
+ */
+const take = Effect.acquireRelease(
+  Effect.suspend(() => {
+    const name = emptied.pop()
+    return name === undefined ? createNew : Effect.succeed(name)
+  }),
+  (name) =>
+    runOn(name, [
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${name}' AND pid <> pg_backend_pid()`,
+      "DROP SCHEMA public CASCADE",
+      "CREATE SCHEMA public",
+      `ALTER DATABASE ${name} RESET ALL`
+    ]).pipe(Effect.andThen(Effect.sync(() => emptied.push(name))))
+)
+
+const atSerializable = (database: typeof create) =>
+  Effect.tap(
+    database,
+    (name) => administer(`ALTER DATABASE ${name} SET default_transaction_isolation = 'serializable'`)
+  )
+
+const clientOf = (database: typeof take) => Layer.fresh(Layer.unwrap(Effect.map(database, (name) => connect(name, 8))))
 
 /**
  * Provides a database of its own on the PostgreSQL server of this test run.
  */
-export const postgres = clientOfNew(plain)
+export const postgres = clientOf(take)
 
 /**
  * Provides a database whose transactions are serializable unless they say otherwise.
  */
-export const postgresSerializable = clientOfNew(serializable)
+export const postgresSerializable = clientOf(atSerializable(take))
 
 /**
  * Lists the databases by name.
@@ -94,12 +121,12 @@ export const sharedDatabases: ReadonlyArray<{
   readonly database: Effect.Effect<SharedDatabase, never, Scope.Scope>
 }> = [
   { name: "SQLite file", database: temporaryFile },
-  { name: "PostgreSQL", database: Effect.map(plain, address) },
-  { name: "PostgreSQL at serializable", database: Effect.map(serializable, address) }
+  { name: "PostgreSQL", database: Effect.map(create, address) },
+  { name: "PostgreSQL at serializable", database: Effect.map(atSerializable(create), address) }
 ]
 
 /** Creates an empty database on the PostgreSQL server of this test run, which is dropped with the scope, and returns its URL. */
-export const url = Effect.map(plain, (name) => {
+export const url = Effect.map(create, (name) => {
   const { host, password, port, username } = inject("postgres")
   return `postgres://${username}:${password}@${host}:${port}/${name}`
 })
