@@ -259,12 +259,15 @@ export const decoders: ReadonlyArray<Decoder> = [
     },
     ["1,", "[],", `{"_tag":"Ping"},`, `{"a":[1]},`]
   ),
-  decoder("the input of a run", 262_144, (text) => isJson(JSON.parse(`[${text}1]`)), [
+  decoder("the input of a run", 262_144, (text) => {
+    const input = `[${text}1]`
+    return Input.isBoundedJson(input) && isJson(JSON.parse(input))
+  }, [
     "1,",
+    `"aaaaaa",`,
     "[],",
-    "{},",
-    "[[],[[]]],",
-    `{"a":[1]},`
+    `{"a":"aaaaaaaaaaaaaaaaaaaaaaaaaa"},`,
+    `{"a":[1],"b":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},`
   ]),
   decoder("JSON of a run", 524_288, RunJson.utf8Length, ["a", "é", "😀", "\ud800"])
 ]
@@ -490,7 +493,7 @@ const forms: Readonly<Record<string, (length: number) => string>> = {
 /** Makes forms to the endpoints that take any, of about `part` of the largest size, from 0 to 1. */
 export const largeForms = (part: number): ReadonlyArray<LargeRequest> =>
   formRoutes.flatMap((route) =>
-    [16_384, 65_536].flatMap((largest) =>
+    [16_384, 32_768].flatMap((largest) =>
       Object.entries(forms).map(([kind, form]) => {
         const body = `token=a&client_id=registered&grant_type=authorization_code&code=a&${form(part * largest - 256)}`
         return {

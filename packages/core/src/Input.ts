@@ -61,7 +61,7 @@ export const count: Rule = {
  * @category constants
  * @since 0.1.0
  */
-export const maxJson = { parts: 16_384, entries: 65_536, names: 2_048, bytes: 262_144 } as const
+export const maxJson = { parts: 8_192, entries: 32_768, names: 1_024, bytes: 262_144 } as const
 
 /**
  * Tells whether a text has no more lists, objects, entries and names than JSON of a stranger may have, if `maxBytes` is the
@@ -76,18 +76,33 @@ export const isBoundedJson = (text: string, maxBytes: number = maxJson.bytes): b
   // A shorter text cannot have as many.
   if (text.length < 4 * maxJson.names * times) return true
   const names = new Set<string>()
+  // Most names are of those that came last: where they start, and how long they are, by a hash.
+  const starts = new Int32Array(256)
+  const lengths = new Int32Array(256)
+  const isRecent = (slot: number, start: number, length: number): boolean => {
+    if (lengths[slot] !== length) return false
+    const known = starts[slot] ?? 0
+    for (let at = 0; at < length; at++) if (text.charCodeAt(known + at) !== text.charCodeAt(start + at)) return false
+    return true
+  }
   let parts = 0
   let entries = 0
   for (let index = 0; index < text.length; index++) {
     const char = text.charCodeAt(index)
     if (char === 0x22) {
       const start = index + 1
-      for (index = start; index < text.length && text.charCodeAt(index) !== 0x22; index++) {
-        if (text.charCodeAt(index) === 0x5c) index++
+      let hash = 0
+      for (index = start; index < text.length; index++) {
+        const part = text.charCodeAt(index)
+        if (part === 0x22) break
+        if (part === 0x5c) index++
+        hash = (hash * 31 + part) | 0
       }
       let next = index + 1
       while (next < text.length && text.charCodeAt(next) <= 0x20) next++
-      if (text.charCodeAt(next) === 0x3a) {
+      if (text.charCodeAt(next) === 0x3a && !isRecent(hash & 0xff, start, index - start)) {
+        starts[hash & 0xff] = start
+        lengths[hash & 0xff] = index - start
         names.add(text.slice(start, index))
         if (names.size > maxJson.names * times) return false
       }

@@ -35,22 +35,22 @@ describe("Input.isBoundedJson", () => {
   const names = (count: number) => `{${Array.from({ length: count }, (_, index) => `"k${index}":0`).join(",")}}`
 
   it("BOOT-11 HTTP-09: counts lists and objects, entries and different names, and nothing inside of strings", () => {
-    assert.isTrue(Input.isBoundedJson(names(2_048)))
-    assert.isFalse(Input.isBoundedJson(names(2_049)))
-    assert.isFalse(Input.isBoundedJson(names(2_049).replaceAll(":", " \n :")))
-    assert.isTrue(Input.isBoundedJson(`[${`{"a":0},`.repeat(16_382)}0]`))
-    assert.isFalse(Input.isBoundedJson(`[${"[],".repeat(16_384)}0]`))
-    assert.isFalse(Input.isBoundedJson("{".repeat(16_385)))
-    assert.isTrue(Input.isBoundedJson("1,".repeat(65_536)))
-    assert.isFalse(Input.isBoundedJson("1,".repeat(65_537)))
+    assert.isTrue(Input.isBoundedJson(names(1_024)))
+    assert.isFalse(Input.isBoundedJson(names(1_025)))
+    assert.isFalse(Input.isBoundedJson(names(1_025).replaceAll(":", " \n :")))
+    assert.isTrue(Input.isBoundedJson(`[${`{"a":0},`.repeat(8_190)}0]`))
+    assert.isFalse(Input.isBoundedJson(`[${"[],".repeat(8_192)}0]`))
+    assert.isFalse(Input.isBoundedJson("{".repeat(8_193)))
+    assert.isTrue(Input.isBoundedJson("1,".repeat(32_768)))
+    assert.isFalse(Input.isBoundedJson("1,".repeat(32_769)))
     assert.isTrue(Input.isBoundedJson(JSON.stringify([String.raw`\"[{,`.repeat(100_000), "[{,\"".repeat(100_000)])))
     // A string without an end is read to the end of the text.
     assert.isTrue(Input.isBoundedJson(`"${"[".repeat(100_000)}\\`))
   })
 
   it("takes as many times more as the largest text may be longer", () => {
-    assert.isTrue(Input.isBoundedJson(names(4_000), 2 * Input.maxJson.bytes))
-    assert.isFalse(Input.isBoundedJson(names(4_097), 2 * Input.maxJson.bytes))
-    assert.isFalse(Input.isBoundedJson(names(2_049), 1_024))
+    assert.isTrue(Input.isBoundedJson(names(2_000), 2 * Input.maxJson.bytes))
+    assert.isFalse(Input.isBoundedJson(names(2_049), 2 * Input.maxJson.bytes))
+    assert.isFalse(Input.isBoundedJson(names(1_025), 1_024))
   })
 })

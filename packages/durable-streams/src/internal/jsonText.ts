@@ -47,7 +47,8 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 const isUtf8 = (body: Uint8Array) =>
   Option.isSome(Option.liftThrowable((body: Uint8Array) => decoder.decode(body))(body))
 
-const isSpace = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
+const isSpace = (byte: number | undefined): boolean =>
+  byte !== undefined && byte <= 0x20 && (byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09)
 const isDigit = (byte: number | undefined): boolean => byte !== undefined && byte >= 0x30 && byte <= 0x39
 const isHex = (byte: number | undefined): boolean =>
   isDigit(byte) || (byte !== undefined && (byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x66)
@@ -107,8 +108,9 @@ export const messagesOf = (body: Uint8Array): Messages | undefined => {
   const start = index
   const isList = body[start] === 0x5b
   let commas = 0
-  /** The bytes that end what is open. */
-  const open: Array<number> = []
+  /** The byte that ends what was opened last, or 0, and those that end what it is in. */
+  let end = 0
+  const outer: Array<number> = []
   const readName = (): boolean => {
     if (body[index] !== 0x22) return false
     index = afterScalar(body, index)
@@ -125,7 +127,8 @@ export const messagesOf = (body: Uint8Array): Messages | undefined => {
       skip()
       // In ASCII the end of a list or an object stands two places after its beginning.
       if (body[index] !== byte + 2) {
-        open.push(byte + 2)
+        outer.push(end)
+        end = byte + 2
         if (byte === 0x7b && !readName()) return undefined
         continue
       }
@@ -136,21 +139,20 @@ export const messagesOf = (body: Uint8Array): Messages | undefined => {
     }
     // After a value: what ends with it, and then another value or the end of the text.
     skip()
-    while (open.length > 0 && body[index] === open.at(-1)) {
-      open.pop()
+    while (end !== 0 && body[index] === end) {
+      end = outer.pop() ?? 0
       index++
       skip()
     }
-    if (open.length === 0) break
+    if (end === 0) break
     if (body[index++] !== 0x2c) return undefined
-    if (open.length === 1) commas++
+    if (outer.length === 1) commas++
     skip()
-    if (open.at(-1) === 0x7d && !readName()) return undefined
+    if (end === 0x7d && !readName()) return undefined
   }
   if (index < body.length) return undefined
-  let end = index
-  while (isSpace(body[end - 1])) end--
-  if (!isList) return { count: 1, list: body.subarray(start, end) }
-  const list = body.subarray(start + 1, end - 1)
+  while (isSpace(body[index - 1])) index--
+  if (!isList) return { count: 1, list: body.subarray(start, index) }
+  const list = body.subarray(start + 1, index - 1)
   return list.every(isSpace) ? { count: 0, list: new Uint8Array() } : { count: commas + 1, list }
 }
