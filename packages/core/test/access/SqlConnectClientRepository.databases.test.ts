@@ -52,7 +52,7 @@ for (const { layer, name } of databases) {
     digest: NodeCrypto.layer,
     spoilMode,
     peer: name === "SQLite in memory" ? undefined : peer,
-    runs: name === "PostgreSQL" ? 10 : 20
+    runs: name.startsWith("PostgreSQL") ? 10 : 20
   })
 
   describe(`the tables of connect clients on ${name}`, () => {
