@@ -1,91 +1,40 @@
 /**
- * Provides a real Chromium, from the package that ships one.
+ * Provides each test file with one real Chromium, and checks how accessible its pages are.
  */
-import Chromium, { inflate } from "@sparticuz/chromium"
+import type * as Axe from "axe-core"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
 import * as NFS from "node:fs"
-import * as NPath from "node:path"
 import { fileURLToPath } from "node:url"
-import * as Playwright from "playwright-core"
-import { temporaryDirectory } from "./programs.ts"
+import type { Browser, Page } from "playwright-core"
+import { afterAll } from "vitest"
+import { browserWith, step } from "./chromium.ts"
 
-/** Awaits a step of the browser. If the step fails, the test fails with its error. */
-export const step = <A>(run: () => Promise<A>): Effect.Effect<A> => Effect.promise(run)
+export { browserWith, profile, step } from "./chromium.ts"
 
-// The browser's package has one font, whose signs are not of one width.
-const monospaced = [
-  import.meta.resolve("@expo-google-fonts/jetbrains-mono/400Regular/JetBrainsMono_400Regular.ttf"),
-  import.meta.resolve("@expo-google-fonts/jetbrains-mono/700Bold/JetBrainsMono_700Bold.ttf")
-].map((address) => fileURLToPath(address))
+const ofFile = Scope.makeUnsafe()
+afterAll(() => Effect.runPromise(Scope.close(ofFile, Exit.void)))
 
 /**
- * Unpacks the browser into a directory of this scope: the package itself uses any file that it finds in the shared
- * temporary directory, even one that another process is still writing.
+ * Returns the browser of this test file. It starts for the first test that needs one and ends after the last: a test that
+ * must share nothing with others has a profile of its own.
  */
-const unpack = Effect.fnUntraced(function*(directory: string) {
-  const inherited = process.env.TMPDIR
-  process.env.TMPDIR = directory
-  const executablePath = yield* Effect.ensuring(
-    step(async () => {
-      await inflate(fileURLToPath(new URL("../bin/al2023.tar.br", import.meta.resolve("@sparticuz/chromium"))))
-      return Chromium.executablePath()
-    }),
-    Effect.sync(() => {
-      if (inherited === undefined) delete process.env.TMPDIR
-      else process.env.TMPDIR = inherited
-    })
-  )
-  for (const font of monospaced) NFS.copyFileSync(font, NPath.join(directory, "fonts", NPath.basename(font)))
-  const prefer = (family: string, font: string) =>
-    `<alias binding="same"><family>${family}</family><prefer><family>${font}</family></prefer></alias>`
-  // The package's own configuration names directories that only exist on its usual platform.
-  const fonts = NPath.join(directory, "fontconfig")
-  NFS.mkdirSync(fonts)
-  NFS.writeFileSync(
-    NPath.join(fonts, "fonts.conf"),
-    `<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig><dir>${directory}/fonts</dir>` +
-      ["sans-serif", "system-ui"].map((family) => prefer(family, "Open Sans")).join("") +
-      prefer("monospace", "JetBrains Mono") + `<cachedir>${fonts}/cache</cachedir></fontconfig>`
-  )
-  return { executablePath, fonts, libraries: NPath.join(directory, "al2023", "lib") }
-})
+export const browser: Effect.Effect<Browser> = Effect.runSync(Effect.cached(Scope.provide(browserWith({}), ofFile)))
 
-const variables = (more: Record<string, string>): Record<string, string> => {
-  const all: Record<string, string> = {}
-  for (const [name, value] of Object.entries(process.env)) if (value !== undefined) all[name] = value
-  return { ...all, ...more }
-}
+const script = NFS.readFileSync(fileURLToPath(import.meta.resolve("axe-core/axe.min.js")), "utf8")
 
-/** Starts the browser. If the system lacks one of its libraries, the package's own library takes its place. */
-export const browserWith = Effect.fnUntraced(function*(
-  options: Playwright.LaunchOptions
-): Effect.fn.Return<Playwright.Browser, never, Scope.Scope> {
-  const { executablePath, fonts, libraries } = yield* Effect.flatMap(temporaryDirectory, unpack)
-  const launch = (env: Record<string, string>) =>
-    Effect.tryPromise(() =>
-      Playwright.chromium.launch({
-        ...options,
-        executablePath,
-        env: variables({ FONTCONFIG_PATH: fonts, ...env }),
-        timeout: 120_000
-      })
-    )
-  return yield* Effect.acquireRelease(
-    launch({}).pipe(Effect.catch(() => launch({ LD_LIBRARY_PATH: libraries })), Effect.orDie),
-    (browser) => step(() => browser.close())
-  )
-})
+/** What the script makes, in a page. */
+declare const axe: typeof Axe
 
-export const browser = browserWith({})
-
-/** Opens a separate profile, whose cookies no other profile sees. */
-export const profile = (browser: Playwright.Browser, options?: Playwright.BrowserContextOptions) =>
-  Effect.acquireRelease(
-    step(async () => {
-      const context = await browser.newContext({ viewport: { width: 420, height: 640 }, ...options })
-      context.setDefaultTimeout(120_000)
-      return context
-    }),
-    (context) => step(() => context.close())
-  )
+/** Lists what axe has to say against a page as it is now, or against what some of its rules see. The page has no frames. */
+export const violations = (page: Page, rules?: ReadonlyArray<string>) =>
+  step(async (): Promise<ReadonlyArray<string>> => {
+    // To load it takes much longer than to run it, so that each document loads it once.
+    if (!await page.evaluate(() => "axe" in window)) await page.evaluate(script)
+    const options: Axe.RunOptions = rules === undefined ? {} : { runOnly: { type: "rule", values: Array.from(rules) } }
+    return page.evaluate(async (options) => {
+      const { violations } = await axe.run(document, options)
+      return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join()}`)
+    }, options)
+  })

@@ -1,4 +1,3 @@
-import { AxeBuilder } from "@axe-core/playwright"
 import { assert, describe, it } from "@effect/vitest"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as WireError from "@sallyport/contract/WireError"
@@ -190,8 +189,7 @@ describe("the pages", () => {
           yield* step(() => page.getByLabel("Pairing code").fill("never"))
           for (const colorScheme of ["light", "dark"] as const) {
             yield* step(() => page.emulateMedia({ colorScheme, reducedMotion: "reduce" }))
-            const { violations } = yield* step(() => new AxeBuilder({ page }).withRules(["color-contrast"]).analyze())
-            assert.deepStrictEqual(violations.map(({ nodes }) => nodes.map(({ html }) => html)), [], accent)
+            assert.deepStrictEqual(yield* Browser.violations(page, ["color-contrast"]), [], accent)
           }
         }
       }),
