@@ -4,14 +4,9 @@ import * as NFS from "node:fs"
 import * as NPath from "node:path"
 import * as Sallyport from "../../../test-support/backend.ts"
 import * as Programs from "../../../test-support/programs.ts"
+import { commandLine } from "./commandLine.ts"
 
 const { timeout } = Programs
-
-const ended = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
-  const running = yield* Sallyport.sallyport(args)
-  const { code } = yield* running.exit
-  return { code, stdout: running.stdout(), stderr: running.stderr() }
-})
 
 const thumbprint = "A".repeat(43)
 
@@ -56,7 +51,7 @@ describe("a command on a state directory that no backend has used", () => {
       () =>
         Effect.gen(function*() {
           const state = yield* Sallyport.freshState
-          const { code, stderr, stdout } = yield* ended(...command, "--state-dir", state)
+          const { code, stderr, stdout } = yield* commandLine([...command, "--state-dir", state])
           assert.strictEqual(code, 11, stderr)
           assert.strictEqual(stdout, "")
           assert.match(stderr, /^sallyport: [^\n]+\n$/)
@@ -73,12 +68,12 @@ describe("a command on a state directory that no backend has used", () => {
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState
         NFS.mkdirSync(state, { mode: 0o700 })
-        assert.strictEqual((yield* ended("sessions", "list", "--state-dir", state)).code, 11)
+        assert.strictEqual((yield* commandLine(["sessions", "list", "--state-dir", state])).code, 11)
         assert.deepStrictEqual(NFS.readdirSync(state), [])
         NFS.writeFileSync(NPath.join(state, "sallyport.db"), "")
-        assert.strictEqual((yield* ended("connect", "status", "--state-dir", state)).code, 11)
+        assert.strictEqual((yield* commandLine(["connect", "status", "--state-dir", state])).code, 11)
         NFS.writeFileSync(NPath.join(state, "sallyport.db"), "something")
-        const without = yield* ended("credentials", "list", "--state-dir", state)
+        const without = yield* commandLine(["credentials", "list", "--state-dir", state])
         assert.strictEqual(without.code, 11)
         assert.include(without.stderr, `${NPath.join(state, "secrets")} is not there`)
         assert.deepStrictEqual(NFS.readdirSync(state), ["sallyport.db"])
