@@ -1,6 +1,7 @@
-import { assert, describe, it } from "@effect/vitest"
+import { afterAll, assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as NFS from "node:fs"
+import * as OS from "node:os"
 import * as NPath from "node:path"
 import * as Sallyport from "../../../test-support/backend.ts"
 import * as Programs from "../../../test-support/programs.ts"
@@ -83,11 +84,21 @@ describe("a command on a state directory that no backend has used", () => {
 })
 
 describe("a backend whose state has vanished", () => {
-  const used = Effect.gen(function*() {
-    const state = yield* Sallyport.freshState
+  const template = NFS.mkdtempSync(NPath.join(OS.tmpdir(), "sallyport-cli-template-"))
+  afterAll(() => NFS.rmSync(template, { recursive: true, force: true }))
+  const usedOnce = Effect.runSync(Effect.cached(Effect.scoped(Effect.gen(function*() {
+    const state = NPath.join(template, "state")
     const server = yield* Sallyport.serve(state)
     const token = yield* Sallyport.pair(server)
     yield* server.stop("SIGTERM")
+    return { state, token }
+  }))))
+  const used = Effect.gen(function*() {
+    const { state: original, token } = yield* usedOnce
+    const state = yield* Sallyport.freshState
+    NFS.cpSync(original, state, { recursive: true })
+    // A copy keeps the modes of files, but not those of directories.
+    for (const directory of [state, NPath.join(state, "secrets")]) NFS.chmodSync(directory, 0o700)
     return { state, token }
   })
 
