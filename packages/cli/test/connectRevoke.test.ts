@@ -14,13 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Http from "node:http"
 import { claimsOf, generate, headerOf, prove } from "../../http/test/dpopSupport.ts"
-import {
-  freshState,
-  request,
-  type RequestOptions,
-  serve,
-  type Server
-} from "../../../test-support/backend.ts"
+import { freshState, request, type RequestOptions, serve, type Server } from "../../../test-support/backend.ts"
 import { timeout } from "../../../test-support/programs.ts"
 import { commandLine } from "./commandLine.ts"
 

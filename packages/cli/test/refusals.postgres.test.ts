@@ -68,15 +68,17 @@ const scope = Effect.runSync(Scope.make())
 afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
 
 /** The database of a server that has kept secrets in it. */
-const keyed = Effect.runSync(Effect.cached(Effect.gen(function*() {
-  const { url } = yield* database
-  const server = yield* Sallyport.serveWith(
-    { ...environment(url), SALLYPORT_SECRET_KEY: randomBytes(32).toString("base64url") },
-    yield* Sallyport.freshState
-  )
-  yield* server.stop("SIGTERM")
-  return url
-}).pipe(Scope.provide(scope))))
+const keyed = Effect.runSync(Effect.cached(
+  Effect.gen(function*() {
+    const { url } = yield* database
+    const server = yield* Sallyport.serveWith(
+      { ...environment(url), SALLYPORT_SECRET_KEY: randomBytes(32).toString("base64url") },
+      yield* Sallyport.freshState
+    )
+    yield* server.stop("SIGTERM")
+    return url
+  }).pipe(Scope.provide(scope))
+))
 
 describe("sallyport serve on PostgreSQL refuses to start, and says why and what to do, on", () => {
   for (

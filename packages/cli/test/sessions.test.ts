@@ -1,16 +1,7 @@
 /** `sallyport sessions`, beside a backend that runs. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import {
-  exchange,
-  freshState,
-  get,
-  pair,
-  post,
-  serve,
-  type Server,
-  serveWith
-} from "../../../test-support/backend.ts"
+import { exchange, freshState, get, pair, post, serve, type Server, serveWith } from "../../../test-support/backend.ts"
 import { createHash } from "node:crypto"
 import { audience, idToken, startIssuer } from "../../http/test/identitySupport.ts"
 import { ago } from "../../../test-support/clock.ts"
