@@ -1,7 +1,7 @@
 /**
  * Bundles the programs that tests start as processes, once for a test run: each then starts in half the time.
  */
-import { chmod, glob, mkdir, mkdtemp, rm } from "node:fs/promises"
+import { chmod, glob, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises"
 import { join, parse } from "node:path"
 import { build } from "vite"
 
@@ -9,6 +9,8 @@ const root = join(import.meta.dirname, "..")
 const sources = ["packages/cli/src/bin.ts", "packages/{client,core,durable-streams,interop}/test/programs/*.ts"]
 
 export default async () => {
+  // Both projects of a run use what the first has made.
+  if (process.env["TEST_PROGRAMS"] !== undefined) return
   const input: Record<string, string> = {}
   for await (const source of glob(sources, { cwd: root })) {
     input[join(parse(source).dir, parse(source).name)] = join(root, source)
@@ -18,6 +20,8 @@ export default async () => {
   const directory = await mkdtemp(join(cache, "programs-"))
   // Some tests start programs as another user.
   await chmod(directory, 0o755)
+  // Otherwise Node compiles each file twice to find out what it is.
+  await writeFile(join(directory, "package.json"), JSON.stringify({ type: "module" }))
   await build({
     root,
     configFile: false,
@@ -29,7 +33,8 @@ export default async () => {
       emptyOutDir: false,
       ssr: true,
       target: "node24",
-      rolldownOptions: { input, output: { entryFileNames: "[name].js" } }
+      // Comments are more than half of the sources, and each process would read them.
+      rolldownOptions: { input, output: { entryFileNames: "[name].js", comments: false } }
     }
   })
   // The processes that run tests get it as they get the rest of the environment.

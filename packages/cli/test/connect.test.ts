@@ -1,5 +1,5 @@
 /**
- * Tests the owner's commands beside a running backend, in separate processes on one state directory.
+ * Tests the owner's commands beside a backend that runs in a process of its own, on one state directory.
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -16,6 +16,7 @@ import * as NPath from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { freshState, get, pair, post, request, sallyport, serve } from "../../../test-support/backend.ts"
 import { eventually, timeout } from "../../../test-support/programs.ts"
+import { commandLine } from "./commandLine.ts"
 
 interface Client {
   readonly proofKeyThumbprint: string
@@ -43,11 +44,7 @@ const ask = (stateDirectory: string, thumbprints: ReadonlyArray<string>, options
   }).pipe(Effect.provide([NodeServices.layer, NodeCrypto.layer]))
 
 /** Runs a command as a person does. */
-const show = Effect.fnUntraced(function*(state: string, ...args: ReadonlyArray<string>) {
-  const running = yield* sallyport(["connect", ...args, "--state-dir", state])
-  const { code } = yield* running.exit
-  return { code, stdout: running.stdout(), stderr: running.stderr() }
-})
+const show = (state: string, ...args: ReadonlyArray<string>) => commandLine(["connect", ...args, "--state-dir", state])
 
 /** Runs a command as a script does. */
 const run = (state: string, ...args: ReadonlyArray<string>) => show(state, ...args, "--json")

@@ -14,15 +14,9 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Http from "node:http"
 import { claimsOf, generate, headerOf, prove } from "../../http/test/dpopSupport.ts"
-import {
-  freshState,
-  request,
-  type RequestOptions,
-  sallyport,
-  serve,
-  type Server
-} from "../../../test-support/backend.ts"
+import { freshState, request, type RequestOptions, serve, type Server } from "../../../test-support/backend.ts"
 import { timeout } from "../../../test-support/programs.ts"
+import { commandLine } from "./commandLine.ts"
 
 const key = generate()
 
@@ -57,9 +51,8 @@ const ask = (stateDirectory: string) =>
   }).pipe(Effect.provide([NodeServices.layer, NodeCrypto.layer]))
 
 const owner = Effect.fnUntraced(function*(state: string, ...args: ReadonlyArray<string>) {
-  const running = yield* sallyport(["connect", ...args, "--state-dir", state])
-  const { code } = yield* running.exit
-  assert.strictEqual(code, 0, running.stderr())
+  const { code, stderr } = yield* commandLine(["connect", ...args, "--state-dir", state])
+  assert.strictEqual(code, 0, stderr)
 })
 
 /** The headers with which the client proves its key for a request. */

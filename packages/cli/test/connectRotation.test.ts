@@ -1,6 +1,6 @@
 /**
- * Tests `sallyport connect rotate-key` and `unlink` in separate processes beside a running backend and a relay, also
- * killed half-way.
+ * Tests `sallyport connect rotate-key` and `unlink` beside a backend and a relay in processes of their own, also killed
+ * half-way.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { exitCodes } from "@sallyport/cli/ExitCode"
@@ -69,11 +69,7 @@ const startRelay = Effect.gen(function*() {
 })
 
 /** Runs a command to its end. */
-const ended = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
-  const running = yield* sallyport(["connect", ...args])
-  const { code } = yield* running.exit
-  return { code, stdout: running.stdout(), stderr: running.stderr() }
-})
+const ended = (...args: ReadonlyArray<string>) => commandLine(["connect", ...args])
 
 const world = Effect.gen(function*() {
   const { proxy, relay, relayProcess } = yield* startRelay

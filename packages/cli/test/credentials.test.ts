@@ -10,11 +10,19 @@ import { fileURLToPath } from "node:url"
 import * as Sallyport from "../../../test-support/backend.ts"
 import * as Programs from "../../../test-support/programs.ts"
 import { argumentsOf } from "../../../test-support/programs.ts"
+import { commandLine } from "./commandLine.ts"
 
 const bin = fileURLToPath(new URL("../src/bin.ts", import.meta.url))
 
 /** Runs a command to its end, with its standard input. */
 const run = (state: string, args: ReadonlyArray<string>, input = "") =>
+  Effect.map(
+    commandLine(["credentials", ...args, "--state-dir", state], { input }),
+    (ended) => ({ ...ended, json: (): unknown => JSON.parse(ended.stdout) })
+  )
+
+/** Does the same in a process of its own. */
+const runProcess = (state: string, args: ReadonlyArray<string>, input: string) =>
   Effect.promise(async () => {
     const child = spawn(
       process.execPath,
@@ -27,7 +35,7 @@ const run = (state: string, args: ReadonlyArray<string>, input = "") =>
     child.stderr.setEncoding("utf8").on("data", (chunk: string) => stderr += chunk)
     child.stdin.on("error", () => undefined).end(input)
     const [code] = await once(child, "close")
-    return { code, stdout, stderr, json: (): unknown => JSON.parse(stdout) }
+    return { code, stdout, stderr }
   })
 
 /** Reads every byte below a directory. */
@@ -143,7 +151,8 @@ describe("sallyport credentials", () => {
         const token = yield* Sallyport.pair(server)
         const before = yield* Sallyport.get(server, "/api/credentials/status", token)
         assert.strictEqual(before.status, 200)
-        assert.strictEqual((yield* run(state, ["set", "anthropic.api-key"], "sk-s3cret")).code, 0)
+        const set = yield* runProcess(state, ["set", "anthropic.api-key"], "sk-s3cret")
+        assert.strictEqual(set.code, 0, set.stderr)
         const { credentials } = (yield* Sallyport.get(server, "/api/credentials/status", token)).json<{
           readonly credentials: ReadonlyArray<{ readonly key: string; readonly state: string }>
         }>()

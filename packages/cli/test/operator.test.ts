@@ -9,12 +9,9 @@ import * as NFS from "node:fs"
 import * as NPath from "node:path"
 import { freshState, pair, sallyport, serve, type Server } from "../../../test-support/backend.ts"
 import { timeout } from "../../../test-support/programs.ts"
+import { commandLine } from "./commandLine.ts"
 
-const run = Effect.fnUntraced(function*(args: ReadonlyArray<string>, env?: Record<string, string>) {
-  const running = yield* sallyport(args, env)
-  const { code } = yield* running.exit
-  return { code, stdout: running.stdout(), stderr: running.stderr() }
-})
+const run = (args: ReadonlyArray<string>, env: Record<string, string> = {}) => commandLine(args, { env })
 
 const decode = <S extends Schema.ConstraintDecoder<unknown>>(schema: S, text: string): S["Type"] =>
   Schema.decodeUnknownSync(schema)(JSON.parse(text))

@@ -1,17 +1,7 @@
 /** `sallyport sessions`, beside a backend that runs. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import {
-  exchange,
-  freshState,
-  get,
-  pair,
-  post,
-  sallyport,
-  serve,
-  type Server,
-  serveWith
-} from "../../../test-support/backend.ts"
+import { exchange, freshState, get, pair, post, serve, type Server, serveWith } from "../../../test-support/backend.ts"
 import { createHash } from "node:crypto"
 import { audience, idToken, startIssuer } from "../../http/test/identitySupport.ts"
 import { ago } from "../../../test-support/clock.ts"
@@ -172,17 +162,15 @@ describe("sallyport sessions", () => {
         for (const claims of [{ sub: "9999" }, { sub: "__proto__" }, { sub: "toString" }, { aud: "other" }]) {
           assert.deepInclude(yield* exchange(yield* issuer.sign(claims)), { status: 400 })
         }
-        const listed = yield* sallyport(["sessions", "list", "--state-dir", state, "--json"])
-        yield* listed.exit
-        assert.include(listed.stdout(), `"issuer:${issuer.issuer}"`)
+        const listed = yield* commandLine(["sessions", "list", "--state-dir", state, "--json"])
+        assert.include(listed.stdout, `"issuer:${issuer.issuer}"`)
 
-        const table = yield* sallyport(["sessions", "list", "--state-dir", state])
-        yield* table.exit
-        assert.match(table.stdout(), /127\.0\.0\.1 \(/)
+        const table = yield* commandLine(["sessions", "list", "--state-dir", state])
+        assert.match(table.stdout, /127\.0\.0\.1 \(/)
 
-        const half = yield* sallyport(["serve", "--port", "0", "--state-dir", state, "--issuer", issuer.issuer])
-        assert.deepInclude(yield* half.exit, { code: 2 })
-        assert.include(half.stderr(), "--issuer-audience")
+        const half = yield* commandLine(["serve", "--port", "0", "--state-dir", state, "--issuer", issuer.issuer])
+        assert.strictEqual(half.code, 2)
+        assert.include(half.stderr, "--issuer-audience")
       }).pipe(Effect.scoped),
     timeout
   )
@@ -199,10 +187,9 @@ describe("sallyport sessions", () => {
           "--authorization-server"
         )
         const run = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
-          const running = yield* sallyport(["sessions", ...args, "--state-dir", state])
-          const { code } = yield* running.exit
-          assert.strictEqual(code, 0, running.stderr())
-          return running.stdout()
+          const { code, stderr, stdout } = yield* commandLine(["sessions", ...args, "--state-dir", state])
+          assert.strictEqual(code, 0, stderr)
+          return stdout
         })
         const send = (path: string, headers: Record<string, string>, form?: Record<string, string>) =>
           Effect.promise(async () => {

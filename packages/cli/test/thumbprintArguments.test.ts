@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { sallyport } from "../../../test-support/backend.ts"
 import { temporaryDirectory, timeout } from "../../../test-support/programs.ts"
+import { commandLine } from "./commandLine.ts"
 import * as ThumbprintArguments from "../src/internal/thumbprintArguments.ts"
 
 describe("thumbprints that begin with a hyphen", () => {
@@ -25,9 +25,9 @@ describe("thumbprints that begin with a hyphen", () => {
   it.live("name a client, and do not ask for help", () =>
     Effect.gen(function*() {
       const state = ["--state-dir", yield* temporaryDirectory]
-      yield* (yield* sallyport(["connect", "security", "client-approval", ...state])).exit
-      const running = yield* sallyport(["connect", "block", "-hVY0XnOooh", ...state])
-      assert.strictEqual((yield* running.exit).code, 3)
-      assert.include(running.stderr(), "There is no client -hVY0XnOooh")
+      yield* commandLine(["connect", "security", "client-approval", ...state])
+      const { code, stderr } = yield* commandLine(["connect", "block", "-hVY0XnOooh", ...state])
+      assert.strictEqual(code, 3)
+      assert.include(stderr, "There is no client -hVY0XnOooh")
     }), timeout)
 })

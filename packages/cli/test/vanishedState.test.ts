@@ -1,17 +1,13 @@
-import { assert, describe, it } from "@effect/vitest"
+import { afterAll, assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as NFS from "node:fs"
+import * as OS from "node:os"
 import * as NPath from "node:path"
 import * as Sallyport from "../../../test-support/backend.ts"
 import * as Programs from "../../../test-support/programs.ts"
+import { commandLine } from "./commandLine.ts"
 
 const { timeout } = Programs
-
-const ended = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
-  const running = yield* Sallyport.sallyport(args)
-  const { code } = yield* running.exit
-  return { code, stdout: running.stdout(), stderr: running.stderr() }
-})
 
 const thumbprint = "A".repeat(43)
 
@@ -56,7 +52,7 @@ describe("a command on a state directory that no backend has used", () => {
       () =>
         Effect.gen(function*() {
           const state = yield* Sallyport.freshState
-          const { code, stderr, stdout } = yield* ended(...command, "--state-dir", state)
+          const { code, stderr, stdout } = yield* commandLine([...command, "--state-dir", state])
           assert.strictEqual(code, 11, stderr)
           assert.strictEqual(stdout, "")
           assert.match(stderr, /^sallyport: [^\n]+\n$/)
@@ -73,12 +69,12 @@ describe("a command on a state directory that no backend has used", () => {
       Effect.gen(function*() {
         const state = yield* Sallyport.freshState
         NFS.mkdirSync(state, { mode: 0o700 })
-        assert.strictEqual((yield* ended("sessions", "list", "--state-dir", state)).code, 11)
+        assert.strictEqual((yield* commandLine(["sessions", "list", "--state-dir", state])).code, 11)
         assert.deepStrictEqual(NFS.readdirSync(state), [])
         NFS.writeFileSync(NPath.join(state, "sallyport.db"), "")
-        assert.strictEqual((yield* ended("connect", "status", "--state-dir", state)).code, 11)
+        assert.strictEqual((yield* commandLine(["connect", "status", "--state-dir", state])).code, 11)
         NFS.writeFileSync(NPath.join(state, "sallyport.db"), "something")
-        const without = yield* ended("credentials", "list", "--state-dir", state)
+        const without = yield* commandLine(["credentials", "list", "--state-dir", state])
         assert.strictEqual(without.code, 11)
         assert.include(without.stderr, `${NPath.join(state, "secrets")} is not there`)
         assert.deepStrictEqual(NFS.readdirSync(state), ["sallyport.db"])
@@ -88,11 +84,21 @@ describe("a command on a state directory that no backend has used", () => {
 })
 
 describe("a backend whose state has vanished", () => {
-  const used = Effect.gen(function*() {
-    const state = yield* Sallyport.freshState
+  const template = NFS.mkdtempSync(NPath.join(OS.tmpdir(), "sallyport-cli-template-"))
+  afterAll(() => NFS.rmSync(template, { recursive: true, force: true }))
+  const usedOnce = Effect.runSync(Effect.cached(Effect.scoped(Effect.gen(function*() {
+    const state = NPath.join(template, "state")
     const server = yield* Sallyport.serve(state)
     const token = yield* Sallyport.pair(server)
     yield* server.stop("SIGTERM")
+    return { state, token }
+  }))))
+  const used = Effect.gen(function*() {
+    const { state: original, token } = yield* usedOnce
+    const state = yield* Sallyport.freshState
+    NFS.cpSync(original, state, { recursive: true })
+    // A copy keeps the modes of files, but not those of directories.
+    for (const directory of [state, NPath.join(state, "secrets")]) NFS.chmodSync(directory, 0o700)
     return { state, token }
   })
 

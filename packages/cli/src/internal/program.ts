@@ -2,7 +2,6 @@
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Effect from "effect/Effect"
-import * as Logger from "effect/Logger"
 import * as Stdio from "effect/Stdio"
 import { exitCode, run } from "./sallyport.ts"
 
@@ -21,8 +20,7 @@ export const main = (): void => {
   }
 
   Stdio.Stdio.use(({ args }) => Effect.flatMap(args, run)).pipe(
-    // Output for programs goes to standard output; messages for a person go to standard error.
-    Effect.provide([NodeServices.layer, Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])]),
+    Effect.provide(NodeServices.layer),
     NodeRuntime.runMain({
       disableErrorReporting: true,
       teardown: (exit, onExit) => onExit(exitCode(exit))

@@ -4,6 +4,7 @@ import * as Command from "effect/cli/Command"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Logger from "effect/Logger"
 import * as References from "effect/References"
 import { connect } from "../Connect.ts"
 import { credentials } from "../Credentials.ts"
@@ -42,14 +43,14 @@ const sallyport = Command.make("sallyport").pipe(
 
 const runCommand = Command.runWith(sallyport, { version: "0.1.0" })
 
-/** Runs a command line. What it fails with is told on standard error. */
+/** Runs a command line. What it fails with, and what it logs, is told on standard error; standard output is for programs. */
 export const run = (args: ReadonlyArray<string>) =>
   runCommand(ThumbprintArguments.separate(args)).pipe(
     Effect.tapCause((cause) => {
       const sentence = describeFailure(cause)
       return sentence === undefined ? Effect.void : Console.error(`sallyport: ${sentence}`)
     }),
-    Effect.provide(Help.layer),
+    Effect.provide([Help.layer, Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])]),
     // A command says itself what it did; a server has its log for that. --log-level changes either.
     Effect.provideService(References.MinimumLogLevel, args.includes(serve.name) ? "Info" : "Warn")
   )
