@@ -5,7 +5,6 @@ import { HttpServer } from "effect/http"
 import { Desktop } from "./Desktop.ts"
 import * as Server from "./Server.ts"
 
-// #region address
 /** Tells a session that a window has: only this program issues links as the operator, and only to its windows. */
 const isOfWindow = ({ session }: { readonly session: Session.Session }) => session.letInBy.actor === "operator"
 
@@ -29,9 +28,7 @@ const addressOfWindow = Effect.fnUntraced(function*(base: string) {
   })
   return yield* Effect.fromResult(PairingUrl.make(base, code))
 })
-// #endregion address
 
-// #region run
 /**
  * Runs the application until it is quit. What was begun last ends first: the windows, the server with its runs, the
  * database, and then this process is no longer the one instance.
@@ -53,8 +50,7 @@ export const run = Effect.gen(function*() {
 
   const further = Stream.runForEach(
     secondInstances,
-    () => Effect.catch(open, (error) => Effect.logWarning(error.message))
+    () => open.pipe(Effect.catch((error) => Effect.logWarning(error.message)))
   )
   yield* Effect.raceFirst(quit, Effect.andThen(further, Effect.never))
 }).pipe(Effect.scoped)
-// #endregion run

@@ -24,7 +24,6 @@ export interface Instance {
   readonly quit: Effect.Effect<void>
 }
 
-// #region desktop
 /** Provides the desktop. */
 export class Desktop extends Context.Service<Desktop, {
   /** The directory in which the application keeps what it needs at its next start. */
@@ -35,7 +34,6 @@ export class Desktop extends Context.Service<Desktop, {
    */
   readonly ready: Effect.Effect<Option.Option<Instance>, DesktopError, Scope.Scope>
 }>()("@sallyport-examples/electron/Desktop") {}
-// #endregion desktop
 
 /** Runs a step of the desktop's. Its error says no fragment of an address: that is where the code of a link stands. */
 export const attempt = <A>(step: string, run: () => Promise<A>): Effect.Effect<A, DesktopError> =>

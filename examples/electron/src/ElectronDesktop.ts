@@ -36,7 +36,6 @@ const isElectron = (module: unknown): module is Electron =>
 
 const wasReplaced = (error: unknown) => Predicate.hasProperty(error, "code") && error.code === "ERR_ABORTED"
 
-// #region make
 export const make = ({ app, BrowserWindow, powerMonitor }: Electron): Desktop["Service"] => ({
   stateDirectory: `${app.getPath("userData")}/state`,
   ready: Effect.gen(function*() {
@@ -89,7 +88,6 @@ export const make = ({ app, BrowserWindow, powerMonitor }: Electron): Desktop["S
     })
   })
 })
-// #endregion make
 
 /** Provides the desktop. It must be built in a main process of Electron. */
 export const layer = Layer.effect(

@@ -22,7 +22,6 @@ import { createServer } from "node:http"
 
 const host = "127.0.0.1"
 
-// #region runs
 // A run waits for the next start for as long as that takes, and however often the application is quit meanwhile.
 const runs = RunEventLog.layerWith({
   heartbeatInterval: "1 second",
@@ -30,7 +29,6 @@ const runs = RunEventLog.layerWith({
   takeOverWindow: "365 days",
   maxTakeOvers: 1_000
 })
-// #endregion runs
 
 const services = Layer.mergeAll(BootstrapCredentialService.layer, SessionCredentialService.layer, runs)
 
@@ -41,7 +39,6 @@ const upkeep = Layer.mergeAll(
   RunEventLog.layerSweeper()
 )
 
-// #region server
 /** Provides the server, on a port that the system chooses. All that it keeps is in the directory. */
 export const layer = (stateDirectory: string) =>
   HttpRouter.serve(Layer.mergeAll(Sallyport.layer(), Page.layer, upkeep), {
@@ -57,4 +54,3 @@ export const layer = (stateDirectory: string) =>
     Layer.provideMerge(NodeHttpServer.layer(createServer, { host, port: 0, gracefulShutdownTimeout: "1 second" })),
     Layer.provide(NodeCrypto.layer)
   )
-// #endregion server

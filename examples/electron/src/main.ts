@@ -4,8 +4,7 @@ import { type Config, Effect, type FileSystem, Layer, type Path, Runtime } from 
 import * as Application from "./Application.ts"
 import type { Desktop, DesktopError } from "./Desktop.ts"
 
-// #region main
-// Each is loaded only where it runs.
+// Only the one that is used is loaded.
 const load = async (): Promise<
   Layer.Layer<Desktop, Config.ConfigError | DesktopError, FileSystem.FileSystem | Path.Path>
 > =>
@@ -19,4 +18,3 @@ Application.run.pipe(
   // Electron's process does not end by itself, and this is its `app.exit`: the application is closed by now.
   NodeRuntime.runMain({ teardown: (exit) => Runtime.defaultTeardown(exit, (code) => process.exit(code)) })
 )
-// #endregion main
