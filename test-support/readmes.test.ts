@@ -57,6 +57,7 @@ const drivers: Readonly<Record<string, ReadonlyArray<Driver>>> = {
     })
   ],
   "examples/desktop-backend/README.md": [serves("/", 200)],
+  "examples/electron/README.md": [serves("/", 200)],
   "examples/github-import/README.md": [ends()],
   "examples/keyvalue-adapter/README.md": [ends()],
   "examples/mcp-server/README.md": [serves("/.well-known/oauth-protected-resource/mcp", 200)],
