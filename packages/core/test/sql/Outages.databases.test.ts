@@ -34,6 +34,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { RateLimiterStore } from "effect/persistence/RateLimiter"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -404,7 +405,7 @@ describe("PostgreSQL that does not answer", { concurrent: true }, () => {
             `SELECT pg_terminate_backend(pid) AS ended FROM pg_stat_activity
             WHERE datname = current_database() AND wait_event_type = 'Lock'`
           )
-        ).pipe(Effect.repeat({ until: (rows) => rows.length > 0 }))
+        ).pipe(Effect.repeat({ until: (rows) => rows.length > 0, schedule: Schedule.spaced("20 millis") }))
         const error = yield* Fiber.join(stuck)
         if (error instanceof RepositoryError) {
           assert.strictEqual(error.reason, "Unavailable")
