@@ -6,7 +6,11 @@ import { join, parse } from "node:path"
 import { build } from "vite"
 
 const root = join(import.meta.dirname, "..")
-const sources = ["packages/cli/src/bin.ts", "packages/{client,core,durable-streams,interop}/test/programs/*.ts"]
+const sources = [
+  "packages/cli/src/bin.ts",
+  "packages/{client,core,durable-streams,interop}/test/programs/*.ts",
+  "faults/src/{killsNode,streamServer}.ts"
+]
 
 export default async () => {
   // Both projects of a run use what the first has made.

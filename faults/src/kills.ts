@@ -15,6 +15,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
+import { argumentsOf } from "../../test-support/programs.ts"
 import { clientOf, type SharedDatabase } from "../../test-support/sharedDatabase.ts"
 import type { Command, Kind, Said, Setting } from "./killsNode.ts"
 
@@ -145,7 +146,7 @@ export const run = async (options: {
   }
   const spawnNode = (node: number) => {
     const setting: Setting = { database, kind, marks, port: ++port }
-    const child = spawn(process.execPath, ["--conditions=sallyport-source", program, JSON.stringify(setting)], {
+    const child = spawn(process.execPath, [...argumentsOf(program), JSON.stringify(setting)], {
       stdio: ["pipe", "pipe", process.env["KILLS_STDERR"] === undefined ? "ignore" : "inherit"]
     })
     children[node] = child

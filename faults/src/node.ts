@@ -4,6 +4,7 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { fileURLToPath } from "node:url"
+import { argumentsOf } from "../../test-support/programs.ts"
 import type { Observation } from "./history.ts"
 import type { Command, Sample } from "./preload.ts"
 
@@ -27,11 +28,10 @@ export type State = { readonly stateDirectory: string } | { readonly streams: st
 /** Starts a server as a process with the preload, and keeps what it prints. */
 export const spawnServer = (state: State, env: Record<string, string>, port = "0") => {
   const command = "streams" in state
-    ? [streamProgram, port, state.streams]
-    : [backendProgram, "serve", "--port", port, "--state-dir", state.stateDirectory, "--json"]
+    ? [...argumentsOf(streamProgram), port, state.streams]
+    : [...argumentsOf(backendProgram), "serve", "--port", port, "--state-dir", state.stateDirectory, "--json"]
   const child = spawn(process.execPath, [
     "--expose-gc",
-    "--conditions=sallyport-source",
     `--import=${preload}`,
     ...command
   ], { stdio: ["ignore", "pipe", "pipe", "ipc"], env: { ...process.env, ...env } })

@@ -33,7 +33,7 @@ const assertChecked = ({ verdict }: Campaign.Result) => {
 
 describe("a backend under faults", () => {
   it("OPS-01 BOOT-03 SESS-05 RUN-04 RUN-06 FEED-01: keeps its promises on an SQLite file", async () => {
-    const result = await campaign(45_000, (random) => Promise.resolve(Stores.sqlite(random)))
+    const result = await campaign(25_000, (random) => Promise.resolve(Stores.sqlite(random)))
     assert.lengthOf(result.verdict.violations, 0, report([result]))
     assertChecked(result)
   })

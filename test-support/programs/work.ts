@@ -25,8 +25,8 @@ const count = async () => {
   return blocks
 }
 
+/** Counts the work since the last count, which is that of this alone. To count takes longer than most work. */
 const workOf = async (decode: () => unknown) => {
-  await count()
   await decode()
   return await count()
 }
@@ -34,14 +34,15 @@ const workOf = async (decode: () => unknown) => {
 const counts: Array<{ readonly name: string; readonly half: number; readonly whole: number }> = []
 
 for (const { decode, largest, name, units } of decoders) {
+  const of = (unit: string, length: number) => unit.repeat(Math.floor(length / unit.length))
+  // The first call makes what all others use.
+  for (const unit of units) await decode(of(unit, 64))
+  await count()
   for (const unit of units) {
-    const of = (length: number) => unit.repeat(Math.floor(length / unit.length))
-    // The first call makes what all others use.
-    await decode(of(64))
     counts.push({
       name: `${name} of ${JSON.stringify(unit)}`,
-      half: await workOf(() => decode(of(largest / 2))),
-      whole: await workOf(() => decode(of(largest)))
+      half: await workOf(() => decode(of(unit, largest / 2))),
+      whole: await workOf(() => decode(of(unit, largest)))
     })
   }
 }
@@ -56,6 +57,7 @@ await Effect.runPromise(Effect.scoped(Effect.gen(function*() {
       if (half === undefined || index % 29 !== 0) continue
       const own = yield* credentials
       yield* Effect.promise(() => send(half, own))
+      yield* Effect.promise(count)
       counts.push({
         name: whole.name,
         half: yield* Effect.promise(() => workOf(() => send(half, own))),

@@ -33,12 +33,12 @@ const program = ({ input, run }: RunProgramRequest) =>
 describe("following a run", () => {
   for (const [name, storage] of Object.entries(storages)) {
     it.live(
-      `RUN-08 L-83: survives cuts at 600 random bytes, and every event comes once and in order (${name})`,
+      `RUN-08 L-83: survives cuts at 300 random bytes, and every event comes once and in order (${name})`,
       () =>
         Effect.gen(function*() {
           const server = yield* start({ program, storage })
           const token = yield* server.token()
-          const wanted = 600
+          const wanted = 300
           let total = 0
           let run = 0
           const reader = Effect.fnUntraced(function*(seed: number) {

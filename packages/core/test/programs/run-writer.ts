@@ -1,9 +1,13 @@
 /**
  * Executes one run that counts, and prints each number once it is durable.
  *
- * The argument says where, how far and when to die or stop: at the `killAt`-th of the steps that it takes, which lie before and
- * after each statement (on SQLite) or message to the server (on PostgreSQL), and around each number that is printed. What it prints is written at once, so that the caller that
- * reads it knows what was acknowledged: `executing`, `run <id>`, numbers, `stopped`, `left` when the program ends, and at last `steps <count>`.
+ * The argument says where, how far and when to die or stop: at the `killAt`-th of the steps that it takes. On SQLite they lie
+ * before each statement: between two of them nothing is stored. On PostgreSQL they lie before and after each message to the
+ * server, which reads it while the process dies, but for those by which a connection signs in. And they lie around each number
+ * that is printed.
+ *
+ * What it prints is written at once, so that the caller that reads it knows what was acknowledged: `executing`, `run <id>`,
+ * numbers, `stopped`, `left` when the program ends, and at last `steps <count>`.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
@@ -45,26 +49,38 @@ const step = () => {
   process.kill(process.pid, "SIGSTOP")
 }
 
-/** Takes a step before and after each call of a method. */
-const stepping = (prototype: object, method: string, counts: (self: object) => boolean): void => {
+/** Takes a step before each call of a method, and perhaps after it. */
+const stepping = (prototype: object, method: string, after: boolean, counts: (self: object) => boolean): void => {
   const original: unknown = Reflect.get(prototype, method)
   if (typeof original !== "function") throw new Error(`There is no ${method}`)
   Reflect.set(prototype, method, function(this: object, ...args: ReadonlyArray<unknown>): unknown {
     if (!counts(this)) return Reflect.apply(original, this, args)
     step()
     const answer: unknown = Reflect.apply(original, this, args)
-    step()
+    if (after) step()
     return answer
   })
 }
 if ("filename" in database) {
   // Looking for the commits of other processes goes on by itself.
   const isOurs = (self: object) => !String(Reflect.get(self, "sourceSQL")).startsWith("PRAGMA")
-  for (const method of ["all", "run", "get"]) stepping(StatementSync.prototype, method, isOurs)
-  stepping(DatabaseSync.prototype, "exec", () => true)
+  for (const method of ["all", "run", "get"]) stepping(StatementSync.prototype, method, false, isOurs)
+  stepping(DatabaseSync.prototype, "exec", false, () => true)
 } else {
+  // A connection begins with its settings and two messages of its password.
+  const signingIn = new WeakMap<object, number>()
+  const isSignedIn = (self: object) => {
+    const sent = signingIn.get(self) ?? 0
+    signingIn.set(self, sent + 1)
+    return sent >= 3
+  }
   // What has been written reaches the server, although its sender is dead.
-  stepping(Net.Socket.prototype, "write", (self) => Reflect.get(self, "remotePort") === database.port)
+  stepping(
+    Net.Socket.prototype,
+    "write",
+    true,
+    (self) => Reflect.get(self, "remotePort") === database.port && isSignedIn(self)
+  )
 }
 
 const program = Effect.gen(function*() {

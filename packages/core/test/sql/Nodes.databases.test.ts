@@ -2,8 +2,10 @@
  * Several processes on one database, each a whole server, as clients and operators of a deployment see them.
  */
 import { PgClient } from "@effect/sql-pg"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, layer } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -11,6 +13,7 @@ import * as Http from "node:http"
 import { inject } from "vitest"
 import { postgres, sharedDatabases } from "../../../../test-support/databases.ts"
 import { type Node, startNode } from "../nodes.ts"
+import { eventually, timeout } from "../../../../test-support/programs.ts"
 import type { SharedDatabase } from "../../../../test-support/sharedDatabase.ts"
 
 const url = (node: Node, path: string) => `http://127.0.0.1:${node.port}${path}`
@@ -146,93 +149,97 @@ const administer = (statement: string) => {
   )
 }
 
-const suite = (
-  name: string,
-  test: (
-    title: string,
-    body: (database: SharedDatabase) => Effect.Effect<void, never, Scope.Scope>
-  ) => void
-) => {
-  describe(`two processes on one database (${name})`, () => {
-    test(
-      "SESS-05 SESS-08 FEED-02 L-22 L-42: a session revoked on one is refused on the other, where its streams end " +
-        "and other subscribers are told",
-      Effect.fnUntraced(function*(database) {
-        const [a, b] = yield* Effect.all([startNode(database), startNode(database)])
-        const operator = yield* a.issue("ada")
-        const sse = yield* followSse(b, "/api/auth/access", operator.token)
-        const ws = yield* followWebSocket(b, operator.token)
-        yield* sse.until(count(1))
-        yield* ws.until(count(1))
-        for (let round = 0; round < 5; round++) {
-          const victim = yield* a.issue("bob")
-          const stream = yield* followSse(b, "/api/auth/access", victim.token)
-          const socket = yield* followWebSocket(b, victim.token)
-          yield* stream.until(count(1))
-          yield* socket.until(count(1))
-          // Remembered on both.
-          for (const node of [a, b, b]) assert.strictEqual(yield* get(node, "/api/auth/sessions", victim.token), 200)
-          yield* revoke(a, operator.token, victim.id)
-          assert.include((yield* stream.ended).at(-1), "failure")
-          assert.strictEqual((yield* socket.ended).at(-1), "closed 4401")
-          for (const node of [a, b]) assert.strictEqual(yield* get(node, "/api/auth/sessions", victim.token), 401)
-        }
-        for (const reading of [sse, ws]) {
-          const events = yield* reading.until((all) => all.filter((one) => one.includes("Removed")).length === 5)
-          const [first, ...rest] = events.map((event) => Number(event.split(" ")[0]))
-          assert.deepStrictEqual(rest, rest.map((_, index) => (first ?? 0) + index + 1))
-        }
-      })
-    )
+/** Are two nodes on one database. */
+class Nodes extends Context.Service<Nodes, readonly [Node, Node]>()("test/Nodes") {}
 
-    test(
-      "FEED-01: a storm of changes on both reaches subscribers of both, each change once and in order",
-      Effect.fnUntraced(function*(database) {
-        const nodes = yield* Effect.all([startNode(database), startNode(database)])
-        const [a] = nodes
-        const { token } = yield* a.issue("ada")
-        // A session may have 32 links open at once.
-        const { token: another } = yield* a.issue("ada")
-        const readings = yield* Effect.forEach(nodes, (node) => followSse(node, "/api/auth/access?after=0", token))
-        yield* Effect.forEach(
-          Array.from({ length: 60 }, (_, index) => index),
-          (index) => post(nodes[index % 2] ?? a, "/api/auth/pairing-links", index % 4 < 2 ? token : another, {}),
-          { concurrency: 12 }
-        )
-        for (const reading of readings) {
-          const events = yield* reading.until(count(62))
-          assert.deepStrictEqual(
-            events.map((event) => Number(event.split(" ")[0])),
-            events.map((_, index) => index + 1)
-          )
-        }
-      })
-    )
-
-    test(
-      "RUN-08: a run that one executes is followed on the other, without a gap or a repeat",
-      Effect.fnUntraced(function*(database) {
-        const [a, b] = yield* Effect.all([startNode(database), startNode(database)])
-        const { token } = yield* a.issue("ada")
-        const started = yield* post(a, "/api/runs", token, { threadId: "thread", input: 300 }, {
-          "idempotency-key": "key"
-        })
-        const { run }: { run: { runId: string } } = JSON.parse(started)
-        const reading = yield* followSse(b, `/api/runs/${run.runId}/events`, token)
-        const events = yield* reading.ended
-        assert.deepStrictEqual(events, [
-          ...Array.from({ length: 300 }, (_, index) => `${index + 1} data`),
-          "301 end"
-        ])
-      })
-    )
-  })
-}
+const startNodes = (database: SharedDatabase) => Effect.all([startNode(database), startNode(database)])
 
 for (const { database, name } of sharedDatabases) {
-  suite(
-    name,
-    (title, body) => it.live(title, () => Effect.orDie(Effect.flatMap(database, body)).pipe(Effect.scoped), 300_000)
+  layer(Layer.effect(Nodes, Effect.flatMap(database, startNodes)), { excludeTestServices: true, timeout })(
+    `two processes on one database (${name})`,
+    (it) => {
+      it.effect(
+        "SESS-05 SESS-08 FEED-02 L-22 L-42: a session revoked on one is refused on the other, where its streams end " +
+          "and other subscribers are told",
+        () =>
+          Effect.gen(function*() {
+            const [a, b] = yield* Nodes
+            const operator = yield* a.issue("ada")
+            const sse = yield* followSse(b, "/api/auth/access", operator.token)
+            const ws = yield* followWebSocket(b, operator.token)
+            yield* sse.until(count(1))
+            yield* ws.until(count(1))
+            for (let round = 0; round < 5; round++) {
+              const victim = yield* a.issue("bob")
+              const stream = yield* followSse(b, "/api/auth/access", victim.token)
+              const socket = yield* followWebSocket(b, victim.token)
+              yield* stream.until(count(1))
+              yield* socket.until(count(1))
+              // Remembered on both.
+              for (const node of [a, b, b]) {
+                assert.strictEqual(yield* get(node, "/api/auth/sessions", victim.token), 200)
+              }
+              yield* revoke(a, operator.token, victim.id)
+              assert.include((yield* stream.ended).at(-1), "failure")
+              assert.strictEqual((yield* socket.ended).at(-1), "closed 4401")
+              for (const node of [a, b]) assert.strictEqual(yield* get(node, "/api/auth/sessions", victim.token), 401)
+            }
+            for (const reading of [sse, ws]) {
+              const events = yield* reading.until((all) => all.filter((one) => one.includes("Removed")).length === 5)
+              const [first, ...rest] = events.map((event) => Number(event.split(" ")[0]))
+              assert.deepStrictEqual(rest, rest.map((_, index) => (first ?? 0) + index + 1))
+            }
+          })
+      )
+
+      it.effect(
+        "FEED-01: a storm of changes on both reaches subscribers of both, each change once and in order",
+        () =>
+          Effect.gen(function*() {
+            const nodes = yield* Nodes
+            const [a] = nodes
+            const { token } = yield* a.issue("ada")
+            // A session may have 32 links open at once.
+            const { token: another } = yield* a.issue("ada")
+            const now = yield* Effect.flatMap(followSse(a, "/api/auth/access", token), ({ until }) => until(count(1)))
+            const revision = Number(now[0]?.split(" ")[0])
+            const readings = yield* Effect.forEach(nodes, (node) =>
+              followSse(node, `/api/auth/access?after=${revision}`, token))
+            yield* Effect.forEach(
+              Array.from({ length: 60 }, (_, index) =>
+                index),
+              (index) => post(nodes[index % 2] ?? a, "/api/auth/pairing-links", index % 4 < 2 ? token : another, {}),
+              { concurrency: 12 }
+            )
+            for (const reading of readings) {
+              const events = yield* reading.until(count(60))
+              assert.deepStrictEqual(
+                events.map((event) => Number(event.split(" ")[0])),
+                events.map((_, index) => revision + index + 1)
+              )
+            }
+          })
+      )
+
+      it.effect(
+        "RUN-08: a run that one executes is followed on the other, without a gap or a repeat",
+        () =>
+          Effect.gen(function*() {
+            const [a, b] = yield* Nodes
+            const { token } = yield* a.issue("ada")
+            const started = yield* post(a, "/api/runs", token, { threadId: "thread", input: 300 }, {
+              "idempotency-key": "key"
+            })
+            const { run }: { run: { runId: string } } = JSON.parse(started)
+            const reading = yield* followSse(b, `/api/runs/${run.runId}/events`, token)
+            const events = yield* reading.ended
+            assert.deepStrictEqual(events, [
+              ...Array.from({ length: 300 }, (_, index) => `${index + 1} data`),
+              "301 end"
+            ])
+          })
+      )
+    }
   )
 }
 
@@ -242,7 +249,7 @@ describe("PostgreSQL", () => {
     () =>
       Effect.gen(function*() {
         const database = yield* postgresDatabase
-        const [a, b] = yield* Effect.all([startNode(database), startNode(database)])
+        const [a, b] = yield* startNodes(database)
         const operator = yield* a.issue("ada")
         const sse = yield* followSse(b, "/api/auth/access", operator.token)
         yield* sse.until(count(1))
@@ -268,10 +275,10 @@ describe("PostgreSQL", () => {
           const events = yield* sse.until((all) => all.filter((one) => one.includes("Removed")).length === round)
           const [first, ...rest] = events.map((event) => Number(event.split(" ")[0]))
           assert.deepStrictEqual(rest, rest.map((_, index) => (first ?? 0) + index + 1))
-          yield* Effect.repeat(
+          yield* eventually(
             administer(`SELECT pid FROM pg_stat_activity
             WHERE application_name = 'sallyport-wakeups' AND datname = '${database.database}'`),
-            { until: ({ length }) => length === 2 }
+            ({ length }) => length === 2
           )
         }
       }).pipe(Effect.scoped, Effect.provide(postgres)),
@@ -283,7 +290,7 @@ describe("PostgreSQL", () => {
     () =>
       Effect.gen(function*() {
         const database = yield* postgresDatabase
-        const [a, b] = yield* Effect.all([startNode(database), startNode(database)])
+        const [a, b] = yield* startNodes(database)
         const { token } = yield* a.issue("ada")
         const input = { to: 200, everyMillis: 15 }
         const started = yield* post(a, "/api/runs", token, { threadId: "thread", input }, { "idempotency-key": "key" })
@@ -295,15 +302,13 @@ describe("PostgreSQL", () => {
           for (const reading of readings) {
             yield* reading.until(count(round * 30))
           }
-          killed += (yield* Effect.repeat(
+          killed += (yield* eventually(
             administer(
               `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
               WHERE application_name = 'sallyport-wakeups' AND datname = '${database.database}'`
             ),
-            {
-              until: ({ length }) =>
-                length > 0
-            }
+            ({ length }) =>
+              length > 0
           )).length
         }
         assert.isAtLeast(killed, 4)

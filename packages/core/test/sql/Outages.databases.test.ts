@@ -3,7 +3,7 @@
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { PgClient } from "@effect/sql-pg"
-import { assert, describe, it } from "@effect/vitest"
+import { afterAll, assert, describe, it } from "@effect/vitest"
 import { linked, RelayEnvironmentRepository } from "@sallyport/connect/RelayEnvironmentRepository"
 import { RelayProofRepository } from "@sallyport/connect/RelayProofRepository"
 import * as SqlRelayEnvironmentRepository from "@sallyport/connect/SqlRelayEnvironmentRepository"
@@ -11,9 +11,12 @@ import * as SqlRelayProofRepository from "@sallyport/connect/SqlRelayProofReposi
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
 import { Device, SessionId } from "@sallyport/core/access/Session"
+import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
 import * as SqlRateLimiterStore from "@sallyport/core/access/SqlRateLimiterStore"
+import * as SqlReplayRepository from "@sallyport/core/access/SqlReplayRepository"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
 import { RunEventRepository } from "@sallyport/core/runs/RunEventRepository"
+import * as SqlRunEventRepository from "@sallyport/core/runs/SqlRunEventRepository"
 import { SecretName, SecretStore } from "@sallyport/core/secrets/SecretStore"
 import * as SqlSecretStore from "@sallyport/core/secrets/SqlSecretStore"
 import * as Migrations from "@sallyport/core/sql/Migrations"
@@ -26,10 +29,14 @@ import { StreamSubscriptionRepository } from "@sallyport/durable-streams/StreamS
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { RateLimiterStore } from "effect/persistence/RateLimiter"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as SqlClient from "effect/sql/SqlClient"
 import { inject } from "vitest"
 import { postgres, postgresSerializable } from "../../../../test-support/databases.ts"
@@ -259,13 +266,42 @@ const repositoryError = (error: unknown): RepositoryError | undefined => {
   return repositoryError(Reflect.get(error, "cause") ?? Reflect.get(error, "reason"))
 }
 
-// Shorter than the driver waits for a silent connection, and long enough for a step on a busy machine.
-const impatient = Layer.provide(stores, Layer.succeed(Transactions.Deadline, Duration.seconds(2)))
+/** Takes the tables as they are. */
+const storages = Layer.mergeAll(
+  SqlAccessRepository.layerStorage(),
+  SqlReplayRepository.layerStorage(),
+  SqlRunEventRepository.layerStorage(),
+  SqlSecretStore.layerStorage(),
+  SqlRateLimiterStore.layerStorage(),
+  SqlRelayEnvironmentRepository.layerStorage(),
+  SqlRelayProofRepository.layerStorage(),
+  SqlDurableStreamRepository.layerStorage(),
+  SqlStreamSubscriptionRepository.layerStorage()
+).pipe(Layer.provide(NodeCrypto.layer))
 
-/** Makes a database with every table, and a client that reaches it through a network that a test can break. */
-const broken = Effect.gen(function*() {
-  const direct = yield* Layer.build(postgres)
-  yield* Effect.provideContext(Layer.build(stores), direct)
+// Shorter than the driver waits for a silent connection, and long enough for a step on a busy machine.
+const impatient = Layer.provide(storages, Layer.succeed(Transactions.Deadline, Duration.seconds(2)))
+
+const untilTheEnd = Scope.makeUnsafe()
+afterAll(() => Effect.runPromise(Scope.close(untilTheEnd, Exit.void)))
+
+/** Makes a database with every table when the first test needs it, for all tests that may share it. */
+const makeDatabase = () =>
+  Effect.runSync(Effect.cached(
+    Effect.gen(function*() {
+      const direct = yield* Layer.build(postgres)
+      yield* Effect.provideContext(Layer.build(stores), direct)
+      return direct
+    }).pipe(Scope.provide(untilTheEnd))
+  ))
+type Database = ReturnType<typeof makeDatabase>
+
+/** Has every table, and is locked by no test. */
+const shared = makeDatabase()
+
+/** Returns a client of a database that reaches it through a network of its own, which a test can break. */
+const broken = Effect.fnUntraced(function*(database: Database) {
+  const direct = yield* database
   const { config } = yield* Effect.provideContext(PgClient.PgClient, direct)
   const { host, password, port, username } = inject("postgres")
   const net = yield* network({ url: `http://${host}:${port}` })
@@ -301,9 +337,13 @@ const breaking = (net: Network, text: string, then: "silence" | "cut" | "pass") 
 // A connection that does not answer is closed after some seconds, which the tests spend together.
 describe("PostgreSQL that does not answer", { concurrent: true }, () => {
   for (const { port, read, table, write } of ports) {
+    // Two tests lock its tables, one after the other.
+    const locking = makeDatabase()
+    const turn = Semaphore.makeUnsafe(1)
+
     it.live(`OPS-01 C-50: ${port}: a connection that has gone silent fails the step in time, and is given up`, () =>
       Effect.gen(function*() {
-        const { net, open } = yield* broken
+        const { net, open } = yield* broken(shared)
         const store = yield* open(4)
         for (const step of [write, read]) {
           yield* eventually(Effect.provideContext(step, store))
@@ -316,7 +356,7 @@ describe("PostgreSQL that does not answer", { concurrent: true }, () => {
 
     it.live(`OPS-01 C-51: ${port}: a locked table fails steps on it in time, and others are served`, () =>
       Effect.gen(function*() {
-        const { admin, open } = yield* broken
+        const { admin, open } = yield* broken(locking)
         const store = yield* open(4)
         const locked = yield* Deferred.make<void>()
         const release = yield* Deferred.make<void>()
@@ -340,13 +380,13 @@ describe("PostgreSQL that does not answer", { concurrent: true }, () => {
         yield* Deferred.succeed(release, undefined)
         yield* Fiber.join(holder)
         yield* eventually(Effect.provideContext(write, store))
-      }).pipe(Effect.scoped))
+      }).pipe(Effect.scoped, turn.withPermit))
 
     it.live(`OPS-02 C-52: ${port}: a connection that is ended in a step is an error that can be retried`, () =>
       Effect.gen(function*() {
-        const { admin, open } = yield* broken
+        const { admin, open } = yield* broken(locking)
         // The step must end by its connection, not by its deadline.
-        const store = yield* open(4, true, stores)
+        const store = yield* open(4, true, storages)
         yield* Effect.provideContext(write, store)
         const locked = yield* Deferred.make<void>()
         const release = yield* Deferred.make<void>()
@@ -365,7 +405,7 @@ describe("PostgreSQL that does not answer", { concurrent: true }, () => {
             `SELECT pg_terminate_backend(pid) AS ended FROM pg_stat_activity
             WHERE datname = current_database() AND wait_event_type = 'Lock'`
           )
-        ).pipe(Effect.repeat({ until: (rows) => rows.length > 0 }))
+        ).pipe(Effect.repeat({ until: (rows) => rows.length > 0, schedule: Schedule.spaced("20 millis") }))
         const error = yield* Fiber.join(stuck)
         if (error instanceof RepositoryError) {
           assert.strictEqual(error.reason, "Unavailable")
@@ -374,13 +414,13 @@ describe("PostgreSQL that does not answer", { concurrent: true }, () => {
         yield* Deferred.succeed(release, undefined)
         yield* Fiber.join(holder)
         yield* eventually(Effect.provideContext(write, store))
-      }).pipe(Effect.scoped))
+      }).pipe(Effect.scoped, turn.withPermit))
   }
 
   for (const then of ["silence", "cut"] as const) {
     it.live(`OPS-02 C-52: a commit whose answer is lost (${then}) says that the outcome is not known, others that nothing changed`, () =>
       Effect.gen(function*() {
-        const { net, open } = yield* broken
+        const { net, open } = yield* broken(makeDatabase())
         // A statement that is prepared is sent as text once.
         const store = yield* open(1, false)
         const another = yield* open(1, false)
@@ -396,11 +436,13 @@ describe("PostgreSQL that does not answer", { concurrent: true }, () => {
 
     it.live(`OPS-01 OPS-02: a migration whose commit is not answered (${then}) is an error, and running it again ends it`, () =>
       Effect.gen(function*() {
-        const { net, open } = yield* broken
+        const { net, open } = yield* broken(shared)
         const migrate = Migrations.run({
-          service: "a",
+          service: then,
           migrations: {
-            "1_first": SqlClient.SqlClient.use((sql) => Effect.asVoid(sql`CREATE TABLE first (id INTEGER NOT NULL)`))
+            "1_first": SqlClient.SqlClient.use((sql) =>
+              Effect.asVoid(sql`CREATE TABLE ${sql(`first_${then}`)} (id INTEGER NOT NULL)`)
+            )
           }
         })
         const client = yield* open(1, false)

@@ -22,6 +22,7 @@ import * as Stream from "effect/Stream"
 import { inject } from "vitest"
 import { databases, postgres } from "../../../../test-support/databases.ts"
 import { type Network, network } from "../../../../test-support/network.ts"
+import { eventually } from "../../../../test-support/programs.ts"
 
 const now = 1_800_000_000_000
 const link = (id: string) => ({
@@ -181,7 +182,7 @@ describe("PgWakeUps", () => {
       const b = yield* node()
       const connections = sql<{ readonly pid: number }>`SELECT pid FROM pg_stat_activity
         WHERE application_name = 'sallyport-wakeups' AND datname = current_database()`
-      const until = (n: number) => Effect.repeat(connections, { until: ({ length }) => length === n })
+      const until = (n: number) => eventually(connections, ({ length }) => length === n)
       yield* Effect.scoped(Effect.gen(function*() {
         const listeners = yield* Effect.forEach(["one", "two", "two"], (topic) => listen(b.listen(topic)))
         for (const next of listeners) assert.strictEqual(yield* next, "anything")
