@@ -94,7 +94,7 @@ const packAndOpen = async (name: string, temporary: string): Promise<Package> =>
   return { directory, manifest, tarball, size, unpacked, files, entries }
 }
 
-/** Starts the server of the command where nothing else is installed, so that all of it is in its own files. */
+/** Starts the server of the command with nothing else installed, so that all of it is in its own files. */
 const startsAlone = async ({ unpacked }: Package, temporary: string) => {
   const alone = join(temporary, "alone")
   await cp(join(unpacked, "dist"), join(alone, "dist"), { recursive: true })
