@@ -6,10 +6,11 @@
  */
 import { execFile, spawn } from "node:child_process"
 import { once } from "node:events"
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { createServer } from "node:net"
 import { homedir, tmpdir } from "node:os"
 import { basename, join, normalize } from "node:path"
+import { createInterface } from "node:readline"
 import { promisify } from "node:util"
 import { gzipSync } from "node:zlib"
 import { publint } from "publint"
@@ -91,6 +92,29 @@ const packAndOpen = async (name: string, temporary: string): Promise<Package> =>
     .filter((entry) => !closed.includes(entry))
     .map((entry) => entry === "." ? manifest.name : `${manifest.name}${entry.slice(1)}`)
   return { directory, manifest, tarball, size, unpacked, files, entries }
+}
+
+/** Starts the server of the command with nothing else installed, so that all of it is in its own files. */
+const startsAlone = async ({ unpacked }: Package, temporary: string) => {
+  const alone = join(temporary, "alone")
+  await cp(join(unpacked, "dist"), join(alone, "dist"), { recursive: true })
+  await writeFile(join(alone, "package.json"), `{ "type": "module" }`)
+  const server = spawn(
+    process.execPath,
+    [join("dist", "bin.js"), "serve", "--port", "0", "--json", "--state-dir", join(alone, "state")],
+    { cwd: alone, env: { ...process.env, NODE_OPTIONS: "" }, stdio: ["ignore", "pipe", "pipe"] }
+  )
+  let said = ""
+  server.stderr.setEncoding("utf8").on("data", (text: string) => said += text)
+  const ended = once(server, "close")
+  const line = await Promise.race([once(createInterface(server.stdout), "line"), ended.then(() => undefined)])
+  if (line === undefined) return [said]
+  const { url } = JSON.parse(String(line[0]))
+  // The page comes from a file that is loaded when it is asked for.
+  const answers = await Promise.all(["api/health/ready", "pair"].map((path) => fetch(new URL(path, url))))
+    .finally(() => server.kill("SIGTERM"))
+  await ended
+  return answers.flatMap(({ status, url }) => status === 200 ? [] : [`${url} answered ${status}`])
 }
 
 const metadata = async ({ directory, files, manifest, unpacked }: Package) => {
@@ -186,7 +210,7 @@ const links = async ({ files, unpacked }: Package) => {
 
 /** The largest size of each tarball, in KiB: some 15 % above what it has. */
 const largestTarballs: Readonly<Record<string, number>> = {
-  cli: 200,
+  cli: 1780,
   client: 135,
   connect: 105,
   contract: 90,
@@ -638,6 +662,7 @@ const main = async (temporary: string) => {
         const { stdout } = await run(join("node_modules", ".bin", name), ["--version"], { cwd: consumer })
         return stdout.includes(manifest.version) ? [] : [`${stdout.trim()} is not ${manifest.version}`]
       })
+      await check(`${name} needs no other package to start`, () => startsAlone(pkg, temporary))
     }
   }
 

@@ -8,6 +8,7 @@ import { execFile } from "node:child_process"
 import { mkdir, readdir, readFile, rm } from "node:fs/promises"
 import { basename, join, resolve } from "node:path"
 import { promisify } from "node:util"
+import { bundle } from "./bundle.ts"
 import { setup as pages } from "./pages.ts"
 
 export interface Manifest {
@@ -53,6 +54,7 @@ export const build = async () => {
   for (const name of await names()) await rm(join(directoryOf(name), "dist"), { recursive: true, force: true })
   await run("tsc", ["-b", "tsconfig.build.json"], { cwd: root, maxBuffer })
   await pages()
+  await bundle(join(directoryOf("cli"), "dist"))
 }
 
 /** Adds the packages that the named ones depend on. */

@@ -3,9 +3,11 @@
  */
 import { execFileSync, spawn } from "node:child_process"
 import { once } from "node:events"
+import { writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
+import { bundle } from "../../scripts/bundle.ts"
 import { median, type Row, type Section } from "./measure.ts"
 
 interface Start {
@@ -15,9 +17,8 @@ interface Start {
 
 /** Starts a server that prints its address, asks it once, and looks at its memory when it has been idle for a while. */
 const start = async (program: string, args: ReadonlyArray<string>, cache: string): Promise<Start> => {
-  const path = fileURLToPath(new URL(program, import.meta.url))
   const begin = performance.now()
-  const child = spawn(process.execPath, ["--conditions=sallyport-source", path, ...args], {
+  const child = spawn(process.execPath, ["--conditions=sallyport-source", program, ...args], {
     stdio: ["ignore", "pipe", "inherit"],
     env: { ...process.env, NODE_COMPILE_CACHE: cache }
   })
@@ -32,14 +33,19 @@ const start = async (program: string, args: ReadonlyArray<string>, cache: string
 }
 
 const rows = async (directory: string): Promise<ReadonlyArray<Row>> => {
+  // As it is published: one file, and what it loads later.
+  const command = join(directory, "command")
+  await bundle(command)
+  await writeFile(join(command, "package.json"), `{ "type": "module" }`)
+  const smallest = fileURLToPath(new URL("./bareEffectServer.ts", import.meta.url))
   const ours: Array<Start> = []
   const bare: Array<Start> = []
   const cache = join(directory, "compiled")
   const serve = ["serve", "--port", "0", "--json", "--state-dir", join(directory, "state")]
   // The first round compiles, and makes the tables.
   for (let round = 0; round <= 5; round++) {
-    ours.push(await start("../../packages/cli/src/bin.ts", serve, cache))
-    bare.push(await start("./bareEffectServer.ts", [], cache))
+    ours.push(await start(join(command, "bin.js"), serve, cache))
+    bare.push(await start(smallest, [], cache))
   }
   const middle = (starts: ReadonlyArray<Start>, quantity: keyof Start) =>
     median(starts.slice(1).map((start) => start[quantity]))

@@ -122,6 +122,7 @@ const bounded = (sql: SqlClient.SqlClient): SqlClient.SqlClient => {
  *
  * The history table is `<prefix><service>_migrations`. Keys of `migrations` are `<id>_<name>`. The check for a newer
  * schema is made inside the same transaction, under the same lock, so that two versions started at once cannot both pass.
+ * If all steps are recorded, nothing is locked and nothing changes.
  *
  * All of it may take thirty times the `Deadline` of an operation, 5 minutes by default: processes that start together
  * wait for the one that migrates.
@@ -138,18 +139,35 @@ export const run = Effect.fn("Migrations.run")(function*(
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const table = `${options.prefix ?? defaultPrefix}${options.service}_migrations`
   const dialect = yield* Effect.mapError(Dialect.of(sql), (reason) => new MigrationsError({ table, reason }))
-  const loader = Effect.gen(function*() {
-    const steps = yield* Migrator.fromRecord(options.migrations)
-    const known = steps.reduce((highest, [id]) => Math.max(highest, id), 0)
-    const rows = yield* sql<{ found: unknown }>`SELECT COALESCE(MAX(migration_id), 0) AS found FROM ${sql(table)}`.pipe(
-      Effect.mapError((cause) => new Migrator.MigrationError({ kind: "BadState", message: cause.message, cause }))
+  const recorded = Effect.map(
+    sql<{ found: unknown }>`SELECT COALESCE(MAX(migration_id), 0) AS found FROM ${sql(table)}`,
+    (rows) => rows.reduce((highest, row) => Math.max(highest, Dialect.toNatural(row.found)), 0)
+  )
+  const steps = Migrator.fromRecord(options.migrations)
+  const known = Effect.map(steps, (steps) => steps.reduce((highest, [id]) => Math.max(highest, id), 0))
+  const exists = dialect === "pg"
+    ? Effect.map(
+      sql`SELECT 1 AS found WHERE to_regclass(${sql`${sql(table)}`.compile(true)[0]}) IS NOT NULL`,
+      (rows) => rows.length > 0
     )
-    const found = rows.reduce((highest, row) => Math.max(highest, Dialect.toNatural(row.found)), 0)
-    if (found > known) {
-      const reason = new SchemaTooNew({ found, known })
+    : Effect.succeed(true)
+  // Most starts find all steps recorded. They take no lock, which a backup that runs would keep them waiting for.
+  const isUpToDate = Effect.gen(function*() {
+    return (yield* exists) && (yield* recorded) === (yield* known)
+  }).pipe(
+    // What fails here, such as a table that SQLite does not have yet, is met again below.
+    Effect.orElseSucceed(() => false)
+  )
+  const loader = Effect.gen(function*() {
+    const found = yield* Effect.mapError(
+      recorded,
+      (cause) => new Migrator.MigrationError({ kind: "BadState", message: cause.message, cause })
+    )
+    const reason = new SchemaTooNew({ found, known: yield* known })
+    if (found > reason.known) {
       return yield* new Migrator.MigrationError({ kind: "BadState", message: reason.message, cause: reason })
     }
-    return steps
+    return yield* steps
   })
   const deadline = Duration.times(yield* Deadline, 30)
   const progress: Progress = { committing: false }
@@ -167,5 +185,6 @@ export const run = Effect.fn("Migrations.run")(function*(
     })
   )
   const late = new Error(`nothing came within ${Duration.format(deadline)}`)
-  return yield* within(migrate, deadline, Effect.suspend(() => Effect.fail(unanswered(late))))
+  const migrateIfNeeded = Effect.flatMap(isUpToDate, (isUpToDate) => isUpToDate ? Effect.succeed([]) : migrate)
+  return yield* within(migrateIfNeeded, deadline, Effect.suspend(() => Effect.fail(unanswered(late))))
 })

@@ -148,7 +148,7 @@ export const make = (sql: SqlClient.SqlClient, options: Migrations.TableOptions 
 }
 
 /**
- * Returns the step of a migration that runs statements one after the other.
+ * Returns the step of a migration that runs statements one after the other. PostgreSQL gets them as one text.
  *
  * @category combinators
  * @since 0.1.0
@@ -159,5 +159,10 @@ export const creating = (
 ): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
   SqlClient.SqlClient.use((client) => {
     const sql = client.withoutTransforms()
-    return Effect.forEach(statements(sql, options), (statement) => sql.unsafe(statement), { discard: true })
+    const all = statements(sql, options)
+    const texts = sql.onDialectOrElse({
+      pg: () => [`DO '${`BEGIN ${all.join(";\n")}; END`.replaceAll("'", "''")}'`],
+      orElse: () => all
+    })
+    return Effect.forEach(texts, (text) => sql.unsafe(text).unprepared, { discard: true })
   })

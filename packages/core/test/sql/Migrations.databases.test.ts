@@ -1,5 +1,9 @@
 import * as Migrations from "@sallyport/core/sql/Migrations"
+import * as Statements from "@sallyport/core/sql/Statements"
+import * as Transactions from "@sallyport/core/sql/Transactions"
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import { databases } from "../../../../test-support/databases.ts"
@@ -49,5 +53,41 @@ for (const { layer, name } of databases) {
         assert.strictEqual(error.reason._tag, "MigrationFailed")
         assert.deepStrictEqual(yield* Migrations.run({ service: "a", migrations: two }), [[1, "first"], [2, "second"]])
       }).pipe(Effect.provide(layer)))
+
+    it.live("keeps nothing of the statements before one that fails, and says what the database said", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const table = "CREATE TABLE words (word TEXT NOT NULL DEFAULT 'it''s')"
+        const step = (statements: ReadonlyArray<string>) =>
+          Migrations.run({ service: "a", migrations: { "1_words": Statements.creating(() => statements, undefined) } })
+        const error = yield* Effect.flip(step([table, "INSERT INTO words DEFAULT VALUES", table]))
+        assert.strictEqual(error.reason._tag, "MigrationFailed")
+        assert.include(error.message, "already exists")
+        assert.deepStrictEqual(yield* step([table, "INSERT INTO words DEFAULT VALUES"]), [[1, "words"]])
+        const [row] = yield* sql<{ word: string }>`SELECT word FROM words`
+        assert.strictEqual(row?.word, "it's")
+      }).pipe(Effect.provide(layer)))
+
+    // A client of SQLite has one connection, which the other transaction would keep.
+    if (name.startsWith("PostgreSQL")) {
+      it.live("waits for no lock if all steps are recorded, such as one of a backup", () =>
+        Effect.gen(function*() {
+          const sql = yield* SqlClient.SqlClient
+          yield* Migrations.run({ service: "a", migrations: two })
+          const locked = yield* Deferred.make<void>()
+          yield* Effect.forkScoped(sql.withTransaction(
+            sql`LOCK TABLE sallyport_a_migrations IN ACCESS SHARE MODE`.pipe(
+              Effect.andThen(Deferred.succeed(locked, undefined)),
+              Effect.andThen(Effect.never)
+            )
+          ))
+          yield* Deferred.await(locked)
+          assert.deepStrictEqual(yield* Migrations.run({ service: "a", migrations: two }), [])
+        }).pipe(
+          Effect.scoped,
+          Effect.provideService(Transactions.Deadline, Duration.millis(500)),
+          Effect.provide(layer)
+        ))
+    }
   })
 }
