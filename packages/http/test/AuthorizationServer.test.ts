@@ -564,6 +564,9 @@ describe("the authorization endpoint", () => {
       const fewer = yield* decide(server, path, { scopes: ["runs:operate"] })
       assert.strictEqual((yield* exchange(server, fewer.query.code ?? "")).json.scope, "runs:operate")
       assert.strictEqual((yield* decide(server, path, { scopes: ["access:manage"] })).query.error, "access_denied")
+      // Other pages and the terminal call scopes by the same words.
+      const { policy } = (yield* server.send({ path: "/api/auth/session" })).json
+      assert.deepStrictEqual(Object(policy).scopeTitles, { "runs:operate": "Start <and> stop" })
     }))
 
   it.live("AGENT-05 HTTP-02: no other site, other form or other session consents, and a code is only given by the page (Z15)", () =>
