@@ -6,7 +6,8 @@ import { TestClient } from "@sallyport/testing/host"
 import { Effect, Layer, Redacted } from "effect"
 import * as Http from "node:http"
 import type { Page } from "playwright-core"
-import { axe } from "../../../packages/react/test/support.ts"
+import { commandLine } from "../../../packages/cli/test/commandLine.ts"
+import { axe, text } from "../../../packages/react/test/support.ts"
 import * as Browser from "../../../test-support/browser.ts"
 import * as Scopes from "../src/Scopes.ts"
 import * as Server from "../src/Server.ts"
@@ -155,8 +156,55 @@ describe("an MCP server that programs sign in to", () => {
         const watered = yield* step(() => client.callTool({ name: "water", arguments: { bed: "basil" } }))
         assert.deepStrictEqual(watered.structuredContent, { moisture: 65, by: `owner through ${clientId}` })
 
-        // The person ends it in the list of connections.
+        // Every page and the terminal call what it may do as the host does: in the list of connections, of who asks for more,
+        // and of devices that ask.
         yield* step(() => page.goto(`${url}/connections`))
+        yield* text(page, /May read the greenhouse’s sensors and water the greenhouse/)
+        const post = (path: string, body: string, headers: Record<string, string>) =>
+          Effect.promise(async () => {
+            const answer = await fetch(`${url}${path}`, {
+              method: "POST",
+              body,
+              headers: { connection: "close", ...headers }
+            })
+            const json: Readonly<Record<string, string>> = await answer.json()
+            return json
+          })
+        const pairing = (scopes: ReadonlyArray<string>) =>
+          Effect.gen(function*() {
+            const code = yield* step(() =>
+              page.evaluate(async (scopes) => {
+                const answer = await fetch("/api/auth/pairing-links", {
+                  method: "POST",
+                  headers: { "content-type": "application/json" },
+                  body: JSON.stringify({ scopes })
+                })
+                return String((await answer.json()).code)
+              }, scopes)
+            )
+            const token = yield* post(
+              "/oauth/token",
+              new URLSearchParams({
+                grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+                subject_token: code,
+                subject_token_type: "urn:sallyport:token-type:bootstrap-credential"
+              }).toString(),
+              { "content-type": "application/x-www-form-urlencoded", origin: url }
+            )
+            return token.access_token ?? JSON.stringify(token)
+          })
+        const gardener = yield* pairing(["greenhouse:read"])
+        yield* post("/api/auth/session/scopes", JSON.stringify({ scopes: ["greenhouse:water"] }), {
+          "content-type": "application/json",
+          authorization: `Bearer ${gardener}`
+        })
+        yield* text(page, /Asking for more[^]*It asks to do this as well\s+Water the greenhouse/)
+        yield* text(page, /asks to do more: water the greenhouse\./)
+        const owner = yield* pairing(["access:read"])
+        const terminal = yield* commandLine(["sessions", "list", "--url", url], { env: { SALLYPORT_TOKEN: owner } })
+        assert.include(terminal.stdout, "asks for greenhouse:water (Water the greenhouse): ", terminal.stderr)
+
+        // The person ends it in the list of connections.
         const revoke = page.getByLabel("Revoke Gardening assistant", { exact: true })
         yield* step(() => revoke.click())
         yield* step(() => page.locator("dialog button", { hasText: "Revoke Gardening assistant" }).click())

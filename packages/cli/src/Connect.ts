@@ -64,6 +64,17 @@ const table = Terminal.table<ConnectClientView>([
   { name: "ASKED", of: ({ requestedAt }, { time }) => time(requestedAt), whole: true }
 ])
 
+/** Says what devices that wait ask for, each in a line of its own. */
+const requests = (clients: ReadonlyArray<ConnectClientView>, titles: StoreCommands.Titles) =>
+  clients.flatMap(({ requestedScopes, status, verificationCode }) =>
+    status !== "pending" || requestedScopes === undefined
+      ? []
+      : [
+        `${verificationCode} asks for ${StoreCommands.scopesText(requestedScopes, titles)}: ` +
+        `see "sallyport connect approve"`
+      ]
+  )
+
 const clientsOf = ({ api }: StoreCommands.Server) =>
   StoreCommands.serverPages((query) =>
     Effect.map(api.connect.clients({ query }), ({ clients, next }) => [clients, next] as const)
@@ -152,21 +163,24 @@ const list = Command.make(
   {},
   Effect.fnUntraced(function*() {
     const flags = yield* parent
-    const clients = yield* StoreCommands.ask(flags, {
-      store: Effect.flatMap(ConnectClientStore.ConnectClientStore, (store) =>
-        Effect.map(
-          StoreCommands.pages((after: ConnectClient | undefined) =>
-            store.list({ after, limit: StoreCommands.pageSize })
-          ),
-          (clients) => clients.map(view)
-        )),
-      server: clientsOf
+    const { clients, titles } = yield* StoreCommands.ask(flags, {
+      store: Effect.gen(function*() {
+        const store = yield* ConnectClientStore.ConnectClientStore
+        const clients = yield* StoreCommands.pages((after: ConnectClient | undefined) =>
+          store.list({ after, limit: StoreCommands.pageSize })
+        )
+        return { clients: clients.map(view), titles: yield* StoreCommands.ownTitles }
+      }),
+      server: (server) => Effect.all({ clients: clientsOf(server), titles: StoreCommands.titlesOf(server) })
     })
     yield* Terminal.print(
       flags.json,
       Output.ConnectClients,
       { clients },
-      (screen) => clients.length === 0 ? "No client has asked to connect yet" : table(clients, screen)
+      (screen) =>
+        clients.length === 0
+          ? "No client has asked to connect yet"
+          : [table(clients, screen), ...requests(clients, titles)].join("\n")
     )
   })
 ).pipe(Command.withDescription("List the clients, the newest request first"))

@@ -2,7 +2,7 @@
  * Describes what the commands print with `--json`: one object for each answer, and one for each line of a tail. The answers
  * have the same form whether they come from a store or, with `--url`, from a server.
  */
-import { ListedSessionView, PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
+import { ListedSessionView, PairingLinkView, PolicyView, SessionView } from "@sallyport/contract/AccessSchemas"
 import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
 import { EnvironmentHealth, EnvironmentLinkView } from "@sallyport/contract/ConnectProtocol"
 import { CredentialView } from "@sallyport/contract/CredentialGroup"
@@ -297,7 +297,9 @@ export const Status = Schema.Struct({
   sessions: Schema.Natural,
   links: Schema.Natural,
   waitingClients: Schema.NullOr(Schema.Natural),
-  securityMode: Schema.NullOr(SecurityMode)
+  securityMode: Schema.NullOr(SecurityMode),
+  /** Whose identities are exchanged for sessions; null for a store, which only its server knows. */
+  identities: Schema.NullOr(PolicyView.fields.identities)
 })
 
 /**

@@ -63,11 +63,14 @@ const table = Terminal.table<ListedSessionView>([
 ])
 
 /** Says what sessions ask for, each in a line of its own. */
-const requests = (sessions: ReadonlyArray<ListedSessionView>) =>
+const requests = (sessions: ReadonlyArray<ListedSessionView>, titles: StoreCommands.Titles) =>
   sessions.flatMap(({ id, scopeRequest }) =>
     scopeRequest === null
       ? []
-      : [`${Text.shortId(id)} asks for ${scopeRequest.scopes.join(" ")}: see "sallyport sessions grant"`]
+      : [
+        `${Text.shortId(id)} asks for ${StoreCommands.scopesText(scopeRequest.scopes, titles)}: ` +
+        `see "sallyport sessions grant"`
+      ]
   )
 
 const every = Effect.gen(function*() {
@@ -94,9 +97,12 @@ const list = Command.make(
   { subject },
   Effect.fnUntraced(function*({ subject }) {
     const flags = yield* parent
-    const found = yield* StoreCommands.ask(flags, {
-      store: Effect.map(every, (sessions) => sessions.map(view)),
-      server: everyOf
+    const { found, titles } = yield* StoreCommands.ask(flags, {
+      store: Effect.all({
+        found: Effect.map(every, (sessions) => sessions.map(view)),
+        titles: StoreCommands.ownTitles
+      }),
+      server: (server) => Effect.all({ found: everyOf(server), titles: StoreCommands.titlesOf(server) })
     })
     const sessions = found.filter((session) => Option.getOrElse(subject, () => session.subject) === session.subject)
     yield* Terminal.print(
@@ -104,7 +110,9 @@ const list = Command.make(
       Output.Sessions,
       { sessions },
       (screen) =>
-        sessions.length === 0 ? "No one is signed in" : [table(sessions, screen), ...requests(sessions)].join("\n")
+        sessions.length === 0
+          ? "No one is signed in"
+          : [table(sessions, screen), ...requests(sessions, titles)].join("\n")
     )
   })
 ).pipe(Command.withDescription("List the sessions, the oldest first, with how many each has let in"))
@@ -137,25 +145,28 @@ const answer = Effect.fnUntraced(function*(
   granted: (asked: ReadonlyArray<AccessScope>) => ReadonlyArray<AccessScope>
 ) {
   const flags = yield* parent
-  const session = yield* StoreCommands.ask(flags, {
+  const { session, titles } = yield* StoreCommands.ask(flags, {
     store: Effect.gen(function*() {
       const sessions = yield* SessionCredentialService.SessionCredentialService
       const { id: asker, requestedAt, scopes } = yield* requestOf((yield* every).map(view), id)
-      return viewOf(yield* sessions.answerScopes({ id: asker, requestedAt, scopes: granted(scopes) }, "operator"))
+      const answered = yield* sessions.answerScopes({ id: asker, requestedAt, scopes: granted(scopes) }, "operator")
+      return { session: viewOf(answered), titles: yield* StoreCommands.ownTitles }
     }),
     server: Effect.fnUntraced(function*(server) {
       const { id: asker, requestedAt, scopes } = yield* requestOf(yield* everyOf(server), id)
-      return yield* server.api.session.answerScopes({
+      const titles = yield* StoreCommands.titlesOf(server)
+      const session = yield* server.api.session.answerScopes({
         params: { id: asker },
         payload: { requestedAt, scopes: granted(scopes) }
       })
+      return { session, titles }
     })
   })
   yield* Terminal.print(
     flags.json,
     Output.AnsweredSession,
     { session },
-    () => `The session ${session.id} may use: ${session.scopes.join(" ")}`
+    () => `The session ${session.id} may use: ${StoreCommands.scopesText(session.scopes, titles)}`
   )
 })
 

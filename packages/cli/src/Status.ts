@@ -5,6 +5,7 @@ import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCre
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import type { PairingLink } from "@sallyport/core/access/PairingLink"
+import * as Text from "@sallyport/core/Text"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as StoreCommands from "./internal/storeCommands.ts"
@@ -43,7 +44,9 @@ export const status = Command.make(
           ))
             .length,
           waitingClients: waiting(yield* clients.list()),
-          securityMode: yield* clients.securityMode
+          securityMode: yield* clients.securityMode,
+          // Only a server that runs knows.
+          identities: null
         }
       }),
       server: Effect.fnUntraced(function*({ api }) {
@@ -55,11 +58,13 @@ export const status = Command.make(
         )
         const clients = yield* orNull(api.connect.clients({ query: {} }))
         const mode = yield* orNull(api.connect.securityMode())
+        const { policy } = yield* api.session.state()
         return {
           sessions: sessions.length,
           links: links.length,
           waitingClients: clients === null ? null : waiting(clients.clients),
-          securityMode: mode === null ? null : mode.mode
+          securityMode: mode === null ? null : mode.mode,
+          identities: policy.identities
         }
       })
     })
@@ -74,7 +79,12 @@ export const status = Command.make(
             ? "0"
             : doubtful(`${found.waitingClients}; see "sallyport connect clients"`)
         }`,
-        `${strong("Who may connect")} ${found.securityMode ?? "not for this token"}`
+        `${strong("Who may connect")} ${found.securityMode ?? "not for this token"}`,
+        ...(found.identities === null || found.identities.length === 0
+          ? []
+          : [`${strong("Identities of")}   ${
+            Array.from(new Set(found.identities.map(({ issuer }) => Text.shown(issuer)))).join(", ")
+          }`])
       ].join("\n"))
   })
 ).pipe(Command.withDescription("Show how many sessions, open links and waiting clients a backend has"))

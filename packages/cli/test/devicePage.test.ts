@@ -33,7 +33,7 @@ const tabTo = (page: Page, name: string) =>
 
 describe("the page for devices in Chromium", () => {
   it.live(
-    "CONN-14 AGENT-03 HTTP-02: a keyboard approves a device, with less than it asks for; a page that frames it or is of another site does not",
+    "CONN-14 AGENT-03 HTTP-02: a keyboard approves a device, with less than it asks for; a page that frames it or is of another site does not (T22)",
     () =>
       Effect.gen(function*() {
         const server = yield* Sallyport.serve(yield* Sallyport.freshState)

@@ -100,7 +100,12 @@ describe("sallyport sessions", () => {
           const abort = post(server, "/api/threads/none/abort", tokenOf(issued), {})
           assert.strictEqual((yield* abort).status, 403)
           const table = yield* commandLine(["sessions", "list", "--state-dir", state])
-          assert.include(table.stdout, `${id.slice(0, 13)} asks for runs:operate credentials:read`)
+          assert.include(
+            table.stdout,
+            `${
+              id.slice(0, 13)
+            } asks for runs:operate (Start and stop runs), credentials:read (See which credentials are set): `
+          )
           const denied = yield* answering("deny", id.slice(0, 13))
           assert.deepStrictEqual([denied.code, JSON.parse(denied.stdout).session.scopes], [0, ["runs:read"]])
           const none = yield* answering("grant", id)
@@ -164,6 +169,9 @@ describe("sallyport sessions", () => {
         }
         const listed = yield* commandLine(["sessions", "list", "--state-dir", state, "--json"])
         assert.include(listed.stdout, `"issuer:${issuer.issuer}"`)
+        const env = { SALLYPORT_TOKEN: String(json.access_token) }
+        const told = yield* commandLine(["status", "--url", server.url], { env })
+        assert.match(told.stdout, new RegExp(`^Identities of +${issuer.issuer}$`, "m"), told.stderr)
 
         const table = yield* commandLine(["sessions", "list", "--state-dir", state])
         assert.match(table.stdout, /127\.0\.0\.1 \(/)
@@ -171,6 +179,51 @@ describe("sallyport sessions", () => {
         const half = yield* commandLine(["serve", "--port", "0", "--state-dir", state, "--issuer", issuer.issuer])
         assert.strictEqual(half.code, 2)
         assert.include(half.stderr, "--issuer-audience")
+      }).pipe(Effect.scoped),
+    timeout
+  )
+
+  it.live(
+    "CONN-14 AGENT-03: the terminal says what a device asks for, and approves it with less, beside the server and through it",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* freshState
+        const server = yield* serve(state)
+        const env = { SALLYPORT_TOKEN: yield* pair(server) }
+        const form = (path: string, parameters: Record<string, string>) =>
+          Effect.promise(async () => {
+            const answer = await fetch(`${server.url}${path}`, {
+              method: "POST",
+              headers: { connection: "close" },
+              body: new URLSearchParams({ client_id: "build-agent", ...parameters })
+            })
+            const json: Readonly<Record<string, string>> = await answer.json()
+            return json
+          })
+        for (const through of [["--state-dir", state], ["--url", server.url]]) {
+          const connect = (...args: ReadonlyArray<string>) => commandLine(["connect", ...args, ...through], { env })
+          const asked = yield* form("/oauth/device_authorization", { scope: "runs:read runs:operate" })
+          const code = asked.user_code ?? ""
+          const table = yield* connect("clients")
+          assert.include(
+            table.stdout,
+            `${code} asks for runs:read (Watch runs), runs:operate (Start and stop runs): see "sallyport connect approve"`,
+            table.stderr
+          )
+          const [thumbprint = ""] = new RegExp(`^\\S+(?= .*${code})`, "m").exec(table.stdout) ?? []
+          const approve = (...args: ReadonlyArray<string>) => connect("approve", thumbprint, ...args)
+          for (const args of [[], ["--code", "BBBB-BBBB"], ["--code", code, "--scope", "credentials:read"]]) {
+            assert.notStrictEqual((yield* approve(...args)).code, 0, args.join(" "))
+          }
+          const approved = yield* approve("--code", code, "--scope", "runs:read")
+          assert.strictEqual(approved.code, 0, approved.stderr)
+          const token = yield* form("/oauth/token", {
+            grant_type: "urn:ietf:params:oauth:grant-type:device_code",
+            device_code: asked.device_code ?? ""
+          })
+          assert.strictEqual(token.scope, "runs:read", JSON.stringify(token))
+          assert.notInclude((yield* connect("clients")).stdout, "asks for")
+        }
       }).pipe(Effect.scoped),
     timeout
   )

@@ -80,6 +80,8 @@ const ofCaller = new Set([
   "actor",
   "createdBy",
   "decidedBy",
+  // Told by servers alone.
+  "identities",
   "updatedBy",
   "current",
   "sessionId",

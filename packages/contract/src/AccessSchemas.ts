@@ -126,7 +126,15 @@ export class PolicyView extends Schema.Class<PolicyView>("@sallyport/contract/Po
   /** What the owner calls this server. Pages show its address if there is none. */
   name: Schema.NullOr(Schema.String),
   bootstrapMethods: Schema.Array(BootstrapMethod),
-  sessionMethods: Schema.Array(SessionMethod)
+  sessionMethods: Schema.Array(SessionMethod),
+  /** Whose identities are exchanged for sessions: issuers, and proxies by the name that the host gives them. */
+  identities: Schema.Array(Schema.Struct({
+    issuer: Schema.String,
+    /** The `subject_token_type` with which one is exchanged. */
+    tokenType: Schema.String
+  })),
+  /** What scopes allow, in the words of the host: those of `AccessScope.titles` that it does not change are left out. */
+  scopeTitles: Schema.Record(Schema.String, Schema.String)
 }) {}
 
 /**

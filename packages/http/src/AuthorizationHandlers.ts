@@ -40,16 +40,24 @@ const notFound = Cors.open(HttpServerResponse.jsonUnsafe({ error: "not_found" },
 const document = (value: Readonly<Record<string, unknown>> | undefined) =>
   value === undefined ? notFound : Cors.open(HttpServerResponse.jsonUnsafe(value, { headers: noStore }))
 
-/** Returns the path that stands behind the well-known name in the current request. */
-const suffixOf = (wellKnown: string) =>
-  Effect.map(Address.target, (target) => (target.split("?", 1)[0] ?? "").slice(wellKnown.length))
+/**
+ * Returns what stands behind the well-known name in the current request: the path with its query, and the path, as a query adds
+ * nothing to a URL that has none.
+ */
+const suffixesOf = (wellKnown: string) =>
+  Effect.map(Address.target, (target) => {
+    const suffix = target.slice(wellKnown.length)
+    return [suffix, suffix.replace(/\?.*/s, "")] as const
+  })
 
 /**
- * Tells whether an insertion into the well-known address names a URL of this server: by the whole path of the URL, or behind
- * a proxy that takes the path of the public URL away, by the rest of it.
+ * Tells whether an insertion into the well-known address names a URL of this server: by the whole path and query of the URL
+ * (RFC 9728 section 3.1), or behind a proxy that takes the path of the public URL away, by the rest of it.
  */
-const isInserted = (suffix: string, uri: string, base: string): boolean =>
-  suffix === new URL(uri).pathname.replace(/^\/$/, "") || (uri.startsWith(base) && suffix === uri.slice(base.length))
+const isInserted = (suffix: string, uri: string, base: string): boolean => {
+  const { pathname, search } = new URL(uri)
+  return suffix === pathname.replace(/^\/$/, "") + search || (uri.startsWith(base) && suffix === uri.slice(base.length))
+}
 
 const serverMetadata = "/.well-known/oauth-authorization-server"
 const resourceMetadata = "/.well-known/oauth-protected-resource"
@@ -63,7 +71,8 @@ const answerServerMetadata = Effect.gen(function*() {
   const server = yield* AuthorizationServer
   const base = yield* Address.base
   const issuer = `${base}${server.prefix}`
-  if (base === "" || !isInserted(yield* suffixOf(serverMetadata), issuer, base)) return notFound
+  const [, suffix] = yield* suffixesOf(serverMetadata)
+  if (base === "" || !isInserted(suffix, issuer, base)) return notFound
   const hasDevices = Option.isSome(yield* Effect.serviceOption(DeviceAuthorization))
   const hasIntrospection = server.resources.some(({ introspection }) => introspection !== undefined)
   return document({
@@ -96,9 +105,9 @@ const answerResourceMetadata = Effect.gen(function*() {
   const { name } = yield* AuthPolicy
   const base = yield* Address.base
   if (base === "") return notFound
-  const suffix = yield* suffixOf(resourceMetadata)
-  const found = Requests.targets(server, base, name).find(({ uri }) =>
-    uri.startsWith(base) && isInserted(suffix, uri, base)
+  const own = Requests.targets(server, base, name).filter(({ uri }) => uri.startsWith(base))
+  const [found] = (yield* suffixesOf(resourceMetadata)).flatMap((suffix) =>
+    own.filter(({ uri }) => isInserted(suffix, uri, base))
   )
   return document(
     found === undefined ? undefined : {
@@ -134,6 +143,14 @@ const sealedText = (request: Requests.AuthorizationRequest, sessionId: string): 
     request.scopes
   ])
 
+/** Tells a client that it gets no code: by the browser itself, or on a page with a link to the client. */
+const answerRedirected = ({ description, error, isTrusted, redirectUri, state }: Requests.Redirected, iss: string) => {
+  const uri = Requests.answerUri(redirectUri, { error, error_description: description, state, iss })
+  return isTrusted
+    ? Effect.succeed(redirect(uri))
+    : ConsentPage.fault(`The program gets this answer: ${description}`, 400, uri)
+}
+
 /** Answers a request with what `decide` makes of it, or says what is wrong with it. */
 const authorize = <E, R>(
   decide: (request: Requests.AuthorizationRequest, issuer: string) => Effect.Effect<
@@ -157,12 +174,7 @@ const authorize = <E, R>(
       Effect.flatMap((request) => decide(request, issuer)),
       Effect.catch((error) =>
         error instanceof Requests.Redirected
-          ? Effect.succeed(redirect(Requests.answerUri(error.redirectUri, {
-            error: error.error,
-            error_description: error.description,
-            state: error.state,
-            iss: issuer
-          })))
+          ? answerRedirected(error, issuer)
           : ConsentPage.fault(messageOf(error), statusOf(error))
       )
     )
@@ -248,6 +260,7 @@ const decide = authorize(Effect.fnUntraced(function*(request, issuer) {
   if (fieldOf(form, "decision") !== "allow" || scopes.length === 0) {
     return yield* new Requests.Redirected({
       redirectUri,
+      isTrusted: Requests.isTrusted(request.client, redirectUri),
       state,
       error: "access_denied",
       description: "the owner said no"

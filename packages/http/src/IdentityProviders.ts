@@ -106,8 +106,8 @@ export interface Admitted {
  * @since 0.1.0
  */
 export class IdentityProviders extends Context.Service<IdentityProviders, {
-  /** The `subject_token_type`s that are taken. */
-  readonly tokenTypes: ReadonlyArray<string>
+  /** Whose identities are taken, and with which `subject_token_type`. */
+  readonly identities: ReadonlyArray<{ readonly issuer: string; readonly tokenType: string }>
   /**
    * Checks an ID token, or the header of the current request that `token` names, and asks the host's function about the
    * identity. No call is made for an issuer that is not named. Nothing is used up before `spend`.
@@ -231,9 +231,12 @@ const build = Effect.fnUntraced(function*<R>(
         : Effect.void)
 
   return IdentityProviders.of({
-    tokenTypes: [
-      ...(known.some(({ header }) => header === undefined) ? [idTokenType] : []),
-      ...(proxies.length > 0 || known.some(({ header }) => header !== undefined) ? [proxyHeaderType] : [])
+    identities: [
+      ...known.map(({ header, issuer }) => ({
+        issuer,
+        tokenType: header === undefined ? idTokenType : proxyHeaderType
+      })),
+      ...proxies.map(({ header, issuer = header }) => ({ issuer, tokenType: proxyHeaderType }))
     ],
     identify: Effect.fn("IdentityProviders.identify")(function*(tokenType, token) {
       const text = Redacted.value(token)

@@ -52,13 +52,17 @@ import * as SessionCookie from "./SessionCookie.ts"
 const policyView = Effect.gen(function*() {
   const { bootstrapMethods, kind, name, sessionMethods } = yield* AuthPolicy
   const dpop = yield* Dpop.offered
+  const titles = Object.entries(yield* AccessScope.Titles)
+  const providers = Option.getOrUndefined(yield* Effect.serviceOption(IdentityProviders))
   return new PolicyView({
     kind,
     name: name ?? null,
     bootstrapMethods,
     sessionMethods: Option.isSome(dpop)
       ? sessionMethods
-      : sessionMethods.filter((method) => method !== "dpop-access-token")
+      : sessionMethods.filter((method) => method !== "dpop-access-token"),
+    identities: providers?.identities ?? [],
+    scopeTitles: Object.fromEntries(titles.filter(([scope, title]) => AccessScope.titles[scope] !== title))
   })
 })
 
@@ -484,7 +488,8 @@ export const layer = HttpApiBuilder.group(
         }
         const providers = Option.getOrUndefined(yield* Effect.serviceOption(IdentityProviders))
         const tokenType = payload.subject_token_type ?? ""
-        const isIdentity = providers?.tokenTypes.includes(tokenType) === true
+        const tokenTypes = new Set(providers?.identities.map(({ tokenType }) => tokenType))
+        const isIdentity = tokenTypes.has(tokenType)
         // Pages of other origins may exchange what only they hold. The guess of a code, and whom a proxy knows by the address
         // or the cookie of the browser, are left to our own.
         const { authorization, dpop } = (yield* HttpServerRequest.HttpServerRequest).headers
@@ -493,7 +498,7 @@ export const layer = HttpApiBuilder.group(
           yield* Effect.catchTag(checkOrigin({ vouched: false }), "Forbidden", Wire.oauthInvalidRequest)
         }
         if (!given(payload.subject_token) || (tokenType !== bootstrapTokenType && !isIdentity)) {
-          const types = [bootstrapTokenType, ...providers?.tokenTypes ?? []]
+          const types = [bootstrapTokenType, ...tokenTypes]
           return yield* Wire.oauthInvalidRequest({
             message: `A subject_token is needed, with the subject_token_type ${types.join(" or ")}`
           })

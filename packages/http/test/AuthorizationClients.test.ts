@@ -267,7 +267,13 @@ describe("clients of others", () => {
 
       // The server of a resource, which has a secret, asks about the tokens for it.
       const files = yield* Effect.promise(() =>
-        OpenId.discovery(issuer, "files", undefined, OpenId.ClientSecretBasic("a secret of files"), options)
+        OpenId.discovery(
+          issuer,
+          "files",
+          undefined,
+          OpenId.ClientSecretBasic("a secret of files, long and random"),
+          options
+        )
       )
       const foreign = yield* Effect.promise(() => OpenId.tokenIntrospection(files, tokens.access_token))
       assert.deepStrictEqual({ ...foreign }, { active: false })

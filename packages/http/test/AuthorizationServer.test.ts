@@ -10,6 +10,7 @@ import {
   grant,
   post,
   queryOf,
+  resources,
   startDocuments,
   startServer,
   submit,
@@ -124,6 +125,28 @@ describe("metadata", () => {
       assert.strictEqual(query.iss, "https://box.example/x/base")
     }))
 
+  it.live("AGENT-01: a resource with a query has metadata of its own, and a query that is not its own names no other (M11)", () =>
+    Effect.gen(function*() {
+      const tenants = ["https://box.example/mcp?tenant=1", "https://box.example/mcp?tenant=2"]
+      const server = yield* startServer(
+        { resources: [...resources, ...tenants.map((resource) => ({ resource, scopes: ["runs:read"] as const }))] },
+        { publicUrl: "https://box.example" }
+      )
+      for (
+        const [path, resource] of [
+          ["/mcp", "https://box.example/mcp"],
+          ["/mcp?x=1", "https://box.example/mcp"],
+          ["/mcp?tenant=1", tenants[0]],
+          ["/mcp?tenant=2", tenants[1]],
+          ["?x=1", "https://box.example"]
+        ]
+      ) {
+        const { json, status } = yield* server.send({ path: `${protectedResource}${path}` })
+        assert.deepStrictEqual([status, json.resource], [200, resource], path)
+      }
+      assert.strictEqual((yield* server.send({ path: `${metadata}?x=1` })).status, 200)
+    }))
+
   it.live("AGENT-01: a host without the layer has none of it, and its challenges are as before", () =>
     Effect.gen(function*() {
       const server = yield* start()
@@ -197,9 +220,10 @@ describe("a resource", () => {
 })
 
 describe("the authorization endpoint", () => {
-  it.live("AGENT-01: what cannot be answered to the client is told to the person alone (Z2-Z5)", () =>
+  it.live("AGENT-01: what cannot be answered to the client is told to the person alone (Z2-Z5, Z18, Z19)", () =>
     Effect.gen(function*() {
       const server = yield* startServer()
+      const documents = yield* startDocuments
       const cookie = yield* server.cookie
       const wrong: ReadonlyArray<Readonly<Record<string, string | null>>> = [
         { client_id: null },
@@ -208,6 +232,13 @@ describe("the authorization endpoint", () => {
         { client_id: "https://a" },
         { client_id: "https://10.0.0.1/client.json" },
         { client_id: "https://localhost/client.json" },
+        { client_id: "https://169.254.169.254/latest/meta-data" },
+        { client_id: "https://100.64.0.1/client.json" },
+        { client_id: "https://0.0.0.0/client.json" },
+        { client_id: "https://[fd00::1]/client.json" },
+        { client_id: "https://[::ffff:10.0.0.1]/client.json" },
+        { client_id: "REGISTERED" },
+        { client_id: "registered " },
         { redirect_uri: null },
         { redirect_uri: "https://app.example/callback/" },
         { redirect_uri: "https://app.example/Callback" },
@@ -249,7 +280,21 @@ describe("the authorization endpoint", () => {
         { redirect_uri: "com.example.apps:/callback" },
         { redirect_uri: "data:text/html,x" },
         { redirect_uri: "com.example.app://callback" },
-        { redirect_uri: "javascript:alert(1)" }
+        { redirect_uri: "javascript:alert(1)" },
+        // What no document makes a redirect URI: plain http elsewhere, a fragment, a relative one, a user, a script.
+        ...[
+          "http://app.example/callback",
+          "http://10.0.0.1/callback",
+          "https://app.example/callback#",
+          "//app.example/callback",
+          "/callback",
+          "https://user@app.example/callback",
+          "app:/callback",
+          "JavaScript:alert(1)"
+        ].map((redirect_uri, at) => ({
+          client_id: documents.client(`/redirect-${at}.json`, { redirect_uris: [redirect_uri] }),
+          redirect_uri
+        }))
       ]
       for (const fields of wrong) {
         const answer = yield* server.send({ path: authorizePath(server, fields), headers: { cookie } })
@@ -294,12 +339,29 @@ describe("the authorization endpoint", () => {
         ["invalid_request", { code_challenge: `${challengeOf("x").slice(1)}+` }],
         ["invalid_request", { code_challenge_method: null }],
         ["invalid_request", { code_challenge_method: "plain" }],
+        ["invalid_request", { code_challenge_method: "s256" }],
+        ["invalid_request", { code_challenge_method: "S512" }],
+        ["invalid_request", { code_challenge: verifier }],
+        ["invalid_request", { code_challenge: `${challengeOf("x")}=` }],
         ["invalid_request", { dpop_jkt: "short" }],
         ["invalid_target", { resource: `${origin(server)}/mcp#x` }],
         ["invalid_target", { resource: `${origin(server)}/mcp/` }],
         ["invalid_target", { resource: `${origin(server)}/none` }],
         ["invalid_target", { resource: "/mcp" }],
+        ["invalid_target", { resource: `${origin(server)}/MCP` }],
+        ["invalid_target", { resource: `${origin(server)}/mcp?x=1` }],
+        ["invalid_target", { resource: `${origin(server)}/x/../mcp` }],
+        ["invalid_target", { resource: `${origin(server)}/%6dcp` }],
+        ["invalid_target", { resource: `HTTP${origin(server).slice(4)}/mcp` }],
+        ["invalid_target", { resource: `http://user@127.0.0.1:${server.port}/mcp` }],
+        ["invalid_target", { resource: `http://localhost:${server.port}/mcp` }],
+        ["invalid_target", { resource: "http://127.0.0.1/mcp" }],
         ["invalid_scope", { scope: "access:manage" }],
+        ["invalid_scope", { scope: "access:write", resource: origin(server) }],
+        ["invalid_scope", { scope: "access:manage", resource: origin(server) }],
+        ["invalid_scope", { scope: "connect:manage", resource: null }],
+        ["invalid_scope", { scope: "runs:read\truns:operate" }],
+        ["invalid_scope", { scope: "RUNS:READ" }],
         ["invalid_scope", { scope: "runs:read nonsense" }],
         ["invalid_scope", { scope: "runs:read access:read" }]
       ]
@@ -315,6 +377,172 @@ describe("the authorization endpoint", () => {
         authorizePath(server, { scope: "runs:read offline_access" })
       }&prompt=consent&nonce=&x=1&x=2&resource=${resource}`
       assert.strictEqual((yield* server.send({ path, headers: { cookie } })).status, 200)
+    }))
+
+  it.live("AGENT-01: no link to the endpoint leads on to a page that the host does not know, unless a person goes on (Z20)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const documents = yield* startDocuments
+      const cookie = yield* server.cookie
+      const redirect_uri = "https://elsewhere.example/\"><b>?x=1&y"
+      const elsewhere = {
+        client_id: documents.client("/elsewhere.json", { redirect_uris: [redirect_uri] }),
+        redirect_uri
+      }
+      const here = { client_id: documents.client("/here.json") }
+      const known = { redirect_uri: "https://app.example/callback" }
+      const faults = [{ response_type: "token" }, { scope: "nonsense" }, { code_challenge: null }, { resource: "/x" }]
+      for (const fault of faults) {
+        for (const fields of [elsewhere, here, known]) {
+          const path = authorizePath(server, { ...fields, ...fault })
+          const signedIn = yield* server.send({ path, headers: { cookie } })
+          const pages = [yield* server.send({ path }), ...(fields === elsewhere ? [signedIn] : [])]
+          for (const page of pages) {
+            assert.deepStrictEqual([page.status, page.headers.location], [400, undefined], path)
+            assert.match(page.text, /<a href="[^"]*error=[^"]*&amp;iss=[^"]*">Go back to /)
+            assert.strictEqual(page.headers["referrer-policy"], "no-referrer")
+          }
+          if (fields !== elsewhere) assert.strictEqual(signedIn.status, 303)
+        }
+      }
+      const denied = yield* decide(server, authorizePath(server, elsewhere), { cookie, decision: "deny" })
+      assert.deepStrictEqual([denied.answer.status, denied.location], [400, ""])
+      assert.include(
+        denied.answer.text,
+        `<a href="https://elsewhere.example/&quot;&gt;&lt;b&gt;?x=1&amp;y&amp;error=access_denied&amp;`
+      )
+      const allowed = yield* decide(server, authorizePath(server, elsewhere), { cookie })
+      assert.match(allowed.location, /^https:\/\/elsewhere\.example\/"><b>\?x=1&y&code=/)
+    }))
+
+  it.live("AGENT-01: an answer keeps the query of the redirect URI, and has a state only if one came (Z7, Z17)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const redirect_uri = "https://app.example/query?a=%20b&c"
+      for (const decision of ["allow", "deny"] as const) {
+        const { location, query } = yield* decide(
+          server,
+          authorizePath(server, { redirect_uri, state: null }),
+          { decision }
+        )
+        assert.match(location, /^https:\/\/app\.example\/query\?a=%20b&c&(?:code|error)=/)
+        assert.deepStrictEqual([query.a, query.c, query.state, query.iss], [" b", "", undefined, origin(server)])
+      }
+      const state = "a+b%20c&d=é \"'<script>"
+      assert.strictEqual((yield* decide(server, authorizePath(server, { state }))).query.state, state)
+    }))
+
+  it.live("AGENT-01 AGENT-05: without a scope the whole of the resource is asked for, and the answer names what was given (Z21)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      for (const scope of [null, "", "offline_access"]) {
+        assert.strictEqual((yield* grant(server, { scope })).scope, "runs:read runs:operate", String(scope))
+      }
+      const twice = yield* grant(server, { scope: "runs:operate runs:read runs:operate" })
+      assert.deepStrictEqual(new Set(String(twice.scope).split(" ")), new Set(["runs:operate", "runs:read"]))
+      assert.strictEqual(String(twice.scope).split(" ").length, 2)
+    }))
+
+  it.live("AGENT-01: every error has a code and a text of the characters that may stand in it (Z22, T7)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer({}, { dpop: {} })
+      const cookie = yield* server.cookie
+      const odd = ["“quoted”", "a\"b\\c", "é\u0000\u2028", "\u{1f6aa}", "%", "a".repeat(3_000)]
+      const check = (error: unknown, description: unknown, where: string) => {
+        assert.match(String(error), /^[a-z_]+$/, where)
+        assert.match(String(description), /^[\x20-\x21\x23-\x5b\x5d-\x7e]+$/, where)
+      }
+      for (const text of odd) {
+        for (
+          const name of ["response_type", "scope", "code_challenge", "code_challenge_method", "resource", "dpop_jkt"]
+        ) {
+          const { headers, status } = yield* server.send({
+            path: authorizePath(server, { [name]: text }),
+            headers: { cookie }
+          })
+          assert.strictEqual(status, 303, name)
+          const query = queryOf(headers.location ?? "")
+          check(query.error, query.error_description, name)
+        }
+        for (const name of ["grant_type", "code", "client_id", "redirect_uri", "code_verifier", "resource", "scope"]) {
+          const answer = yield* exchange(server, "code", { [name]: text })
+          assert.isAtLeast(answer.status, 400)
+          check(answer.json.error, answer.json.error_description, `${name}=${text}`)
+        }
+        for (const grant_type of ["refresh_token", "urn:ietf:params:oauth:grant-type:token-exchange"]) {
+          for (
+            const name of ["refresh_token", "subject_token", "subject_token_type", "scope", "requested_token_type"]
+          ) {
+            const answer = yield* post(server, "/oauth/token", {
+              grant_type,
+              client_id: text,
+              subject_token: "x",
+              subject_token_type: "urn:sallyport:token-type:bootstrap-credential",
+              refresh_token: "x",
+              [name]: text
+            })
+            check(answer.json.error, answer.json.error_description, `${grant_type} ${name}=${text}`)
+          }
+        }
+        const wrong = yield* exchange(server, "code", {}, { dpop: Buffer.from(text).toString("base64url") })
+        check(wrong.json.error, wrong.json.error_description, "dpop")
+      }
+      const posts = [
+        yield* post(server, "/oauth/revoke", {}),
+        yield* post(server, "/oauth/revoke", { token: "“x”" }),
+        yield* post(server, "/oauth/introspect", {}),
+        yield* server.send({ path: "/oauth/token" }),
+        yield* server.send({ method: "POST", path: "/oauth/token", body: "<“>", headers: { "content-type": "text/é" } })
+      ]
+      for (const { json, text } of posts) check(json.error, json.error_description, text)
+    }))
+
+  it.live("AGENT-05: what a client calls itself, is sent to and sends is text on each page (Z16)", () =>
+    Effect.gen(function*() {
+      const hostile = "</title><script>alert(1)</script>'\"&amp;"
+      const server = yield* startServer({
+        clients: [{
+          id: hostile,
+          name: hostile,
+          redirectUris: [`https://app.example/${hostile.replaceAll(/\s/g, "")}`]
+        }],
+        resources: resources.map((resource) => ({ ...resource, name: hostile }))
+      })
+      const cookie = yield* server.cookie
+      const limited = yield* server.send({
+        path: "/api/auth/bootstrap",
+        headers: { "sec-fetch-site": "same-origin" },
+        body: { credential: yield* server.code({ scopes: ["runs:read"] }) }
+      })
+      const path = authorizePath(server, {
+        client_id: hostile,
+        redirect_uri: `https://app.example/${hostile}`,
+        state: hostile,
+        resource: null
+      })
+      const api = authorizePath(server, {
+        client_id: hostile,
+        redirect_uri: `https://app.example/${hostile}`,
+        state: hostile
+      })
+      const pages = [
+        yield* server.send({ path, headers: { cookie } }),
+        yield* server.send({ path: api, headers: { cookie } }),
+        yield* server.send({ path: api }),
+        yield* server.send({ path: `${api}&state=x` }),
+        yield* server.send({ path: `${api}&client_id=x` }),
+        yield* server.send({ path: authorizePath(server, { client_id: `https://${hostile}/x` }) }),
+        yield* server.send({
+          path: api,
+          headers: { cookie: String(limited.headers["set-cookie"]).split(";", 1)[0] ?? "" }
+        })
+      ]
+      for (const { headers, text } of pages) {
+        assert.notInclude(text, "<script")
+        assert.notInclude(text, "alert(1)</")
+        assert.notMatch(text, /<title>[^<]*<(?!\/title>)/)
+        assert.match(String(headers["content-security-policy"]), /default-src 'none'; script-src 'nonce-/)
+      }
     }))
 
   it.live("AGENT-05: the page says who asks, for what and until when, and is asked again each time (Z11-Z14)", () =>
@@ -360,9 +588,12 @@ describe("the authorization endpoint", () => {
       const fewer = yield* decide(server, path, { scopes: ["runs:operate"] })
       assert.strictEqual((yield* exchange(server, fewer.query.code ?? "")).json.scope, "runs:operate")
       assert.strictEqual((yield* decide(server, path, { scopes: ["access:manage"] })).query.error, "access_denied")
+      // Other pages and the terminal call scopes by the same words.
+      const { policy } = (yield* server.send({ path: "/api/auth/session" })).json
+      assert.deepStrictEqual(Object(policy).scopeTitles, { "runs:operate": "Start <and> stop" })
     }))
 
-  it.live("AGENT-05 HTTP-02: no other site, other form or other session consents, and a code is only given by the page", () =>
+  it.live("AGENT-05 HTTP-02: no other site, other form or other session consents, and a code is only given by the page (Z15)", () =>
     Effect.gen(function*() {
       const server = yield* startServer()
       const cookie = yield* server.cookie
@@ -464,6 +695,15 @@ describe("the token endpoint", () => {
         ["invalid_request", { code_verifier: null }],
         ["invalid_request", { redirect_uri: null }],
         ["invalid_client", { client_id: "unknown" }],
+        ["invalid_client", { client_id: "REGISTERED" }],
+        ["invalid_grant", { redirect_uri: "http://localhost:52163/callback" }],
+        ["invalid_grant", { redirect_uri: "http://127.0.0.1:52163/callback/" }],
+        ["invalid_grant", { redirect_uri: "https://app.example/callback" }],
+        ["invalid_grant", { code_verifier: ` ${verifier}` }],
+        ["invalid_grant", { code_verifier: "a".repeat(129) }],
+        ["invalid_grant", { code: `${code}=` }],
+        ["invalid_grant", { code: code.toLowerCase() === code ? code.toUpperCase() : code.toLowerCase() }],
+        ["invalid_target", { resource: "http://127.0.0.1" }],
         ["invalid_grant", { client_id: otherClient }],
         ["invalid_grant", { redirect_uri: "http://127.0.0.1:52164/callback" }],
         ["invalid_grant", { redirect_uri: "http://127.0.0.1/callback" }],
@@ -508,6 +748,8 @@ describe("the token endpoint", () => {
       assert.strictEqual(good.status, 200)
       assert.strictEqual(good.headers["cache-control"], "no-store")
       assert.strictEqual(good.headers["access-control-allow-origin"], "*")
+      assert.strictEqual(good.headers.pragma, "no-cache")
+      assert.match(String(good.headers["content-type"]), /^application\/json/)
       assert.deepStrictEqual([good.json.token_type, good.json.scope], ["Bearer", "runs:read"])
       assert.isTrue(Number(good.json.expires_in) > 3_000 && Number(good.json.expires_in) <= 3_600)
       assert.strictEqual((yield* call(server, "/mcp", good.json.access_token)).status, 200)
@@ -527,6 +769,80 @@ describe("the token endpoint", () => {
         subject_token_type: "urn:sallyport:token-type:bootstrap-credential"
       }, { origin: "https://evil.example" })
       assert.deepStrictEqual([guess.status, guess.json.error], [400, "invalid_request"])
+    }))
+
+  it.live("AGENT-01 AGENT-03: a parameter without a value is absent, an unknown one is passed over, a repeated one is refused (T1, T19)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const code = (yield* decide(server, authorizePath(server))).query.code ?? ""
+      const repeated = (path: string, form: Readonly<Record<string, string>>) =>
+        Effect.forEach(Object.entries(form), (twice) =>
+          Effect.gen(function*() {
+            const answer = yield* post(server, path, [...Object.entries(form), twice])
+            assert.deepStrictEqual([answer.status, answer.json.error], [400, "invalid_request"], `${path} ${twice[0]}`)
+          }))
+      const form = {
+        grant_type: "authorization_code",
+        code,
+        client_id: "registered",
+        redirect_uri: "http://127.0.0.1:52163/callback",
+        code_verifier: verifier,
+        scope: "runs:read"
+      }
+      yield* repeated("/oauth/token", form)
+      for (const name of ["grant_type", "code", "client_id", "redirect_uri", "code_verifier"]) {
+        const answer = yield* exchange(server, code, { [name]: "" })
+        assert.deepStrictEqual([answer.status, answer.json.error], [400, "invalid_request"], name)
+      }
+      const unknown = {
+        resource: "",
+        scope: "",
+        refresh_token: "",
+        subject_token: "",
+        audience: "",
+        foo: "bar",
+        " ": ""
+      }
+      const granted = yield* post(server, "/oauth/token", { ...form, ...unknown })
+      assert.strictEqual(granted.status, 200, granted.text)
+      const refresh_token = String(granted.json.refresh_token)
+      const refresh = { grant_type: "refresh_token", client_id: "registered", refresh_token }
+      yield* repeated("/oauth/token", refresh)
+      const refreshed = yield* post(server, "/oauth/token", {
+        ...refresh,
+        resource: "",
+        scope: "",
+        code: "",
+        foo: "bar"
+      })
+      assert.strictEqual(refreshed.status, 200, refreshed.text)
+      const token = String(refreshed.json.access_token)
+      const revocation = { token, client_id: "registered", token_type_hint: "refresh_token" }
+      yield* repeated("/oauth/revoke", revocation)
+      assert.strictEqual((yield* call(server, "/mcp", token)).status, 200)
+      assert.strictEqual((yield* post(server, "/oauth/revoke", { ...revocation, foo: "bar", scope: "" })).status, 200)
+      assert.strictEqual((yield* call(server, "/mcp", token)).status, 401)
+    }))
+
+  it.live("AGENT-01: codes and tokens are random texts of 160 bits and more, which say nothing (T20)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const texts: Array<string> = []
+      for (let round = 0; round < 3; round++) {
+        const { query } = yield* decide(server, authorizePath(server))
+        const { json } = yield* exchange(server, query.code ?? "")
+        texts.push(query.code ?? "", String(json.access_token), String(json.refresh_token))
+      }
+      assert.strictEqual(new Set(texts).size, texts.length)
+      for (const text of texts) {
+        assert.notInclude(text, verifier)
+        assert.notInclude(text, challengeOf(verifier))
+        // The least of its parts that no other text of the kind has in common.
+        const others = texts.filter((other) => other !== text)
+        const own = text.split(/[.:_]/).filter((part) => !others.some((other) => other.includes(part))).join("")
+        assert.isAtLeast(own.length * 5, 160, text)
+        for (const other of others) assert.notInclude(other, text.slice(-20))
+      }
     }))
 
   it.live("AGENT-01 SESS-04 SESS-16: refresh tokens rotate, stay with their client and resource, and reuse ends the grant (T5, T8)", () =>
@@ -553,6 +869,7 @@ describe("the token endpoint", () => {
         assert.deepStrictEqual([answer.status, answer.json.error], [400, error], JSON.stringify(fields))
       }
       const second = (yield* refresh(first.refresh_token)).json
+      assert.strictEqual(second.scope, first.scope)
       assert.strictEqual((yield* call(server, "/mcp", first.access_token)).status, 401)
       // The answer was lost: the same request gives the same answer, until what it gave was used.
       assert.strictEqual((yield* refresh(first.refresh_token)).json.access_token, second.access_token)
@@ -598,12 +915,17 @@ describe("the token endpoint", () => {
       const introspect = (token: unknown, headers: Readonly<Record<string, string>>) =>
         post(server, "/oauth/introspect", { token: String(token), client_id: "registered" }, headers)
       for (
-        const headers of [{}, basic("files", "another"), basic("other", "a secret of files"), bearer(paired)]
+        const headers of [
+          {},
+          basic("files", "another"),
+          basic("other", "a secret of files, long and random"),
+          bearer(paired)
+        ]
       ) {
         const answer = yield* introspect(files.access_token, { ...headers })
         assert.deepStrictEqual([answer.status, answer.json.error], [401, "invalid_client"])
       }
-      const own = basic("files", "a secret of files")
+      const own = basic("files", "a secret of files, long and random")
       const active = yield* introspect(files.access_token, own)
       const { exp, iat, ...rest } = active.json
       assert.deepStrictEqual(rest, {
@@ -687,6 +1009,22 @@ describe("documents of clients", () => {
           "/html.json",
           send(200, { "content-type": "text/html" }, text({ client_id: `${documents.origin}/html.json` }))
         ),
+        documents.serve("/303.json", send(303, { location: good }, "")),
+        documents.serve("/308.json", send(308, { location: good }, "")),
+        documents.serve("/206.json", send(206, json, text({ client_id: `${documents.origin}/206.json` }))),
+        documents.serve(
+          "/jsonp.json",
+          send(200, { "content-type": "application/jsonp" }, text({ client_id: `${documents.origin}/jsonp.json` }))
+        ),
+        documents.serve("/null.json", send(200, json, "null")),
+        documents.serve("/empty.json", send(200, json, "")),
+        documents.serve("/deep.json", send(200, json, "[".repeat(4_000))),
+        documents.client("/many.json", {
+          redirect_uris: Array.from({ length: 33 }, (_, n) => `https://a.example/${n}`)
+        }),
+        documents.client("/numbers.json", { redirect_uris: [1] }),
+        documents.client("/one.json", { redirect_uris: "http://127.0.0.1/callback" }),
+        documents.client("/user.json", { client_id: `http://user@${documents.origin.slice(7)}/user.json` }),
         documents.serve("/broken.json", send(200, json, "{")),
         documents.serve("/list.json", send(200, json, "[]")),
         documents.client("/big.json", { padding: "x".repeat(6_000) }),
@@ -887,8 +1225,9 @@ describe("proofs of a key", () => {
   it.live("AGENT-01: there is neither an implicit grant nor one by password, nor one to a client itself (T17, T18)", () =>
     Effect.gen(function*() {
       const server = yield* startServer()
+      const cookie = yield* server.cookie
       for (const type of ["token", "id_token", "code token", "none"]) {
-        const answer = yield* server.send({ path: authorizePath(server, { response_type: type }) })
+        const answer = yield* server.send({ path: authorizePath(server, { response_type: type }), headers: { cookie } })
         assert.strictEqual(queryOf(answer.headers.location ?? "").error, "unsupported_response_type", type)
       }
       for (const type of ["password", "client_credentials", "urn:ietf:params:oauth:grant-type:jwt-bearer"]) {

@@ -188,6 +188,38 @@ describe("devices", () => {
       )
     }))
 
+  it.live("CONN-14 AGENT-03: a request of a device has nothing twice; what is empty is absent, what is unknown passed over (T19, T20)", () =>
+    Effect.gen(function*() {
+      const server = yield* devices()
+      const form = (path: string, entries: ReadonlyArray<readonly [string, string]>) =>
+        server.send({
+          path,
+          headers: { "content-type": "application/x-www-form-urlencoded" },
+          body: new URLSearchParams(entries.map(([name, value]) => [name, value])).toString()
+        })
+      const repeated = Effect.fnUntraced(function*(path: string, entries: ReadonlyArray<readonly [string, string]>) {
+        for (const twice of entries) {
+          assert.deepStrictEqual(oauthError(yield* form(path, [...entries, twice])), [400, "invalid_request"], twice[0])
+        }
+      })
+      yield* repeated("/oauth/device_authorization", [["client_id", "tv"], ["scope", "runs:read"]])
+      const asked = yield* ask(server, { scope: "", resource: "", device_name: "TV", " ": "" })
+      assert.strictEqual(asked.status, 200, asked.text)
+      const code = String(asked.json.device_code)
+      // The code that no one types is random symbols of five bits, and one check symbol.
+      assert.isAtLeast((code.replaceAll("-", "").length - 1) * 5, 128)
+      assert.notInclude(code, String(asked.json.user_code))
+      yield* repeated("/oauth/token", [["grant_type", deviceCodeGrant], ["client_id", "tv"], ["device_code", code]])
+      assert.deepStrictEqual(oauthError(yield* poll(server, asked, { device_code: "" })), [400, "invalid_request"])
+      assert.deepStrictEqual(oauthError(yield* poll(server, asked, { client_id: "" })), [400, "invalid_request"])
+      yield* decide(server, yield* server.token(), String(asked.json.user_code), "approve")
+      const token = yield* poll(server, asked, { scope: "", resource: "", wait_seconds: "", code: "", foo: "bar" })
+      assert.strictEqual(token.status, 200, token.text)
+      assert.strictEqual(token.headers["cache-control"], "no-store")
+      // It asked for no scope, and is told which ones it has.
+      assert.isNotEmpty(String(token.json.scope))
+    }))
+
   it.live("CONN-14 AGENT-03 AGENT-01: a device is given no token for another resource than the API, known or unknown (Z9, T5)", () =>
     Effect.gen(function*() {
       const server = yield* devices()

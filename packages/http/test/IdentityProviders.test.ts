@@ -13,7 +13,7 @@ import * as IpNetwork from "effect/net/IpNetwork"
 import { createHmac } from "node:crypto"
 import { audience, exchange, idToken, json, makeKey, proxyHeader, startIssuer, startServer } from "./identitySupport.ts"
 import { claimsOf, generate, headerOf, prove } from "./dpopSupport.ts"
-import { bearer, eventsOf, follow } from "./support.ts"
+import { bearer, eventsOf, follow, type Server, start } from "./support.ts"
 import { eventually } from "../../../test-support/programs.ts"
 import { documented, lookedFor } from "../../../test-support/variables.ts"
 
@@ -107,6 +107,11 @@ describe("an ID token", () => {
       })
       assert.deepStrictEqual([other.status, other.json.error], [400, "invalid_request"])
       assert.include(String(other.json.error_description), idToken)
+      // Who is not signed in learns from where to come, and a server that takes no identities says so.
+      const identities = (from: Server) =>
+        Effect.map(from.send({ path: "/api/auth/session" }), ({ json }) => Object(json.policy).identities)
+      assert.deepStrictEqual(yield* identities(server), [{ issuer: issuer.issuer, tokenType: idToken }])
+      assert.deepStrictEqual(yield* identities(yield* start()), [])
     }))
 
   it.live("AGENT-06 SESS-10: with a proof, the session is bound to its key (X8)", () =>

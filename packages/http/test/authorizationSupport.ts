@@ -48,14 +48,19 @@ export const resources: ReadonlyArray<AuthorizationServer.Resource> = [
   {
     resource: "https://files.example/api",
     scopes: ["runs:read"],
-    introspection: { id: "files", secret: Redacted.make("a secret of files") }
+    introspection: { id: "files", secret: Redacted.make("a secret of files, long and random") }
   }
 ]
 
 export const registered = {
   id: "registered",
   name: "Registered <i>Client</i>",
-  redirectUris: ["http://127.0.0.1/callback", "https://app.example/callback", "com.example.app:/callback"]
+  redirectUris: [
+    "http://127.0.0.1/callback",
+    "https://app.example/callback",
+    "https://app.example/query?a=%20b&c",
+    "com.example.app:/callback"
+  ]
 }
 
 /** Starts the server; `options` are those of the authorization server. It takes proofs if it is given options for them. */

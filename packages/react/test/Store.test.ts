@@ -45,7 +45,14 @@ describe("the store", () => {
           response.writeHead(200, { "content-type": "application/json" })
           response.end(JSON.stringify({
             authenticated: true,
-            policy: { kind: "loopback-browser", name: null, bootstrapMethods: [], sessionMethods: [] },
+            policy: {
+              kind: "loopback-browser",
+              name: null,
+              bootstrapMethods: [],
+              sessionMethods: [],
+              identities: [],
+              scopeTitles: {}
+            },
             session: {
               id: "00000000-0000-7000-8000-000000000000",
               subject: "owner",

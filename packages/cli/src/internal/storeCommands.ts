@@ -13,6 +13,7 @@ import * as PairingUrl from "@sallyport/core/access/PairingUrl"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
+import * as Text from "@sallyport/core/Text"
 import * as ByteSize from "effect/ByteSize"
 import type * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as Flag from "effect/cli/Flag"
@@ -136,6 +137,13 @@ export const scopesOf = Effect.fnUntraced(function*(given: ReadonlyArray<string>
     message: "A scope has the form resource:action, such as runs:read"
   })
 })
+
+/** What the scopes of a backend allow, in words. */
+export type Titles = Readonly<Record<string, string>>
+
+/** Says what scopes allow, by their names and in words. */
+export const scopesText = (scopes: ReadonlyArray<string>, titles: Titles): string =>
+  scopes.map((scope) => titles[scope] === undefined ? scope : `${scope} (${Text.shown(titles[scope])})`).join(", ")
 
 /** Names a store. */
 export interface StoreFlags extends DatabaseFlags {
@@ -283,6 +291,13 @@ export const onlyOnStore = (what: string, instead = "run it there") =>
 
 /** Reaches a backend that runs, under a token of its own. */
 export type Server = Effect.Success<ReturnType<typeof connectTo>>
+
+/** The words of the backend of this command. */
+export const ownTitles = AccessScope.Titles.useSync((titles): Titles => titles)
+
+/** Asks a server for its words. */
+export const titlesOf = ({ api }: Server) =>
+  Effect.map(api.session.state(), ({ policy }): Titles => ({ ...AccessScope.titles, ...policy.scopeTitles }))
 
 /** Gets an answer from the backend that the flags name: from its store, or from the server itself. */
 export const ask = Effect.fnUntraced(function*<A, B, E, E2, R, R2>(flags: Flags, from: {

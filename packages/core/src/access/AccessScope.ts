@@ -129,8 +129,8 @@ export const titles: Readonly<Record<string, string>> = {
 }
 
 /**
- * Provides what the host's scopes allow, in words for the page of consent; {@link titles} unless the host adds its own. A
- * scope without a title is told by its name.
+ * Provides what the host's scopes allow, in words for every page and for the terminal; {@link titles} unless the host adds its
+ * own. A scope without a title is told by its name.
  *
  * @category services
  * @since 0.1.0

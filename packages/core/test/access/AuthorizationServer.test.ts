@@ -7,6 +7,7 @@ import * as Repositories from "@sallyport/core/Repositories"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 
 const Services = SessionCredentialService.layer.pipe(
   Layer.provideMerge(Layer.mergeAll(Repositories.layerMemory, SecretStore.layerMemory)),
@@ -26,6 +27,34 @@ describe("the clients that a host registers", () => {
       }
       for (const id of ["workbench", "httpsworkbench", "urn:https://a/b", "x-https://a/b"]) {
         assert.strictEqual(yield* make(id), true, id)
+      }
+    }).pipe(Effect.provide(Services)))
+})
+
+describe("the resources and clients of a host", () => {
+  const outcome = (options: AuthorizationServer.Options) =>
+    Effect.match(AuthorizationServer.make(options), { onFailure: ({ _tag }) => _tag, onSuccess: () => "made" })
+
+  it.effect("AGENT-01 AGENT-03: a secret that could be guessed tells no one of tokens, and there is no client without a redirect URI (T21, Z23)", () =>
+    Effect.gen(function*() {
+      const resource = (secret: string): AuthorizationServer.Options => ({
+        resources: [{
+          resource: "https://files.example/api",
+          scopes: ["runs:read"],
+          introspection: { id: "files", secret: Redacted.make(secret) }
+        }]
+      })
+      for (const secret of ["", "files", "x".repeat(31)]) {
+        assert.strictEqual(yield* outcome(resource(secret)), "InvalidAuthorizationServerOptions", secret)
+      }
+      assert.strictEqual(yield* outcome(resource("x".repeat(32))), "made")
+      const client = (redirectUris: ReadonlyArray<string>) => ({ clients: [{ id: "c", name: "C", redirectUris }] })
+      for (const uris of [[], ["http://app.example/callback"], ["https://app.example/#x"], ["/callback"], ["app:/x"]]) {
+        assert.strictEqual(yield* outcome(client(uris)), "InvalidAuthorizationServerOptions", uris.join())
+      }
+      // The three kinds that native programs have.
+      for (const uri of ["https://app.example/callback", "http://[::1]/callback", "com.example.app:/callback"]) {
+        assert.strictEqual(yield* outcome(client([uri])), "made", uri)
       }
     }).pipe(Effect.provide(Services)))
 })

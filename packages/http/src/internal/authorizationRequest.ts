@@ -3,7 +3,7 @@
  */
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import type { AuthorizationServer, AuthorizationServerError } from "@sallyport/core/access/AuthorizationServer"
-import type { OAuthClient } from "@sallyport/core/access/OAuthClient"
+import { isLoopbackRedirect, type OAuthClient } from "@sallyport/core/access/OAuthClient"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 
@@ -67,9 +67,11 @@ export class NotRedirected extends Schema.TaggedError<NotRedirected>()("NotRedir
   message: Schema.String
 }) {}
 
-/** A fault of which the client is told (RFC 6749 section 4.1.2.1). */
+/** An answer other than a code, of which the client is told (RFC 6749 section 4.1.2.1). */
 export class Redirected extends Schema.TaggedError<Redirected>()("Redirected", {
   redirectUri: Schema.String,
+  /** Whether the browser is sent on by itself; else the person is told, and may go on. */
+  isTrusted: Schema.Boolean,
   state: Schema.UndefinedOr(Schema.String),
   error: Schema.Literals([
     "invalid_request",
@@ -80,6 +82,14 @@ export class Redirected extends Schema.TaggedError<Redirected>()("Redirected", {
   ]),
   description: Schema.String
 }) {}
+
+/**
+ * Tells whether a browser may be sent to a client without the person's say. Anyone can write a document that names a page of
+ * theirs, and so make a link to this server one to that page (RFC 9700 section 4.11.2). A program that was opened here, and what
+ * the host has registered, is no such page.
+ */
+export const isTrusted = (client: OAuthClient, redirectUri: string): boolean =>
+  !/^https?:/.test(client.id) || isLoopbackRedirect(redirectUri)
 
 const thumbprint = /^[A-Za-z0-9_-]{43}$/
 const single = [
@@ -115,7 +125,13 @@ export const read = Effect.fnUntraced(function*(
   }
   const state = valueOf("state")
   const refuse = (error: Redirected["error"], description: string) =>
-    new Redirected({ redirectUri, state, error, description })
+    new Redirected({
+      redirectUri,
+      isTrusted: by.signedIn && isTrusted(client, redirectUri),
+      state,
+      error,
+      description
+    })
 
   const repeated = single.find((name) => query.getAll(name).length > 1)
   if (repeated !== undefined) return yield* refuse("invalid_request", `${repeated} must be given once`)

@@ -32,6 +32,7 @@ input[type=text] { font: inherit; color: inherit; width: 100%; box-sizing: borde
 button { font: inherit; font-weight: 600; flex: 1 1 10rem; min-height: 3rem; border-radius: .625rem; cursor: pointer;
   border: 1px solid var(--quiet); background: transparent; color: inherit }
 button.first { border-color: var(--accent); background: var(--accent); color: var(--on-accent) }
+a { color: var(--accent); overflow-wrap: anywhere }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px }
 `
 
@@ -56,14 +57,16 @@ const whoAsks = ({ client }: AuthorizationRequest): string =>
 const facts = (entries: ReadonlyArray<readonly [string, string]>): string =>
   `<dl>${entries.map(([term, text]) => `<dt>${escape(term)}</dt><dd>${escape(text)}</dd>`).join("")}</dl>`
 
-/** Answers a fault with a page that leads nowhere. */
-export const fault = (message: string, status: number) =>
+/** Answers a fault with a page that leads nowhere, or by a link `back` to the program. */
+export const fault = (message: string, status: number, back?: string) =>
   Effect.map(
     HtmlDocument.make({
       title: "Sign-in failed",
       style,
       body: `<main><h1>This sign-in cannot go on</h1><p>${escape(message)}</p>` +
-        "<p>Nothing was granted. Go back to the program, and start again there.</p></main>"
+        `<p>Nothing was granted. Go back to the program, and start again there.</p>${
+          back === undefined ? "" : `<p><a href="${escape(back)}">Go back to ${escape(hostOf(back))}</a></p>`
+        }</main>`
     }),
     (response) => HttpServerResponse.setStatus(response, status)
   )

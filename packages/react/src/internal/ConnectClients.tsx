@@ -9,6 +9,7 @@ import {
   Button,
   DeviceIcon,
   Dialog,
+  Doing,
   Empty,
   Ends,
   Fault,
@@ -160,7 +161,11 @@ const WaitCard = ({ busy, client, now, onBlock, onDecide }: {
           <span>
             asked <Ago at={requestedAt} now={now} />
           </span>
-          {requestedScopes !== undefined && <span>wants to {Words.doing(requestedScopes)}</span>}
+          {requestedScopes !== undefined && (
+            <span>
+              wants to <Doing scopes={requestedScopes} />
+            </span>
+          )}
           {pendingUntil !== null && (
             <span>
               request ends in <Left at={pendingUntil} now={now} />

@@ -12,6 +12,7 @@ import { Button, Contents, Gate, type Listed, useLasting } from "./parts.tsx"
 import { Runs } from "./Runs.tsx"
 import { ScopeRequests } from "./ScopeRequests.tsx"
 import { SignedIn, type SignedInState } from "./SignedIn.tsx"
+import * as Words from "./words.ts"
 
 /**
  * Shows who has access and lets the owner change it: what waits for a decision, the devices, the open links, the clients of
@@ -80,6 +81,12 @@ const OwnersPage = ({ pair, state }: {
             </p>
           </div>
           <p className="sp-hint">Who can get into {policy.name ?? "this server"}, and what happened.</p>
+          {policy.identities.length > 0 && (
+            <p className="sp-hint">
+              Whom it lets in of {Words.list([...new Set(policy.identities.map(({ issuer }) => issuer))])}{" "}
+              comes in without a link.
+            </p>
+          )}
         </div>
         {scopes.includes("access:write") && <LetIn pair={pair} />}
       </header>

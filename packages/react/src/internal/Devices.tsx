@@ -8,7 +8,21 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { type ReactNode, useEffect, useRef, useState } from "react"
 import { useActions, useConnections, useStore } from "../Hooks.ts"
-import { Ago, Button, DeviceIcon, Dialog, Empty, Ends, Fault, Id, Known, Section, useNow, useScopes } from "./parts.tsx"
+import {
+  Ago,
+  Button,
+  DeviceIcon,
+  Dialog,
+  Doing,
+  Empty,
+  Ends,
+  Fault,
+  Id,
+  Known,
+  Section,
+  useNow,
+  useScopes
+} from "./parts.tsx"
 import * as Words from "./words.ts"
 
 const lastSeen = ({ lastSeenAt }: Device) => -lastSeenAt.epochMilliseconds
@@ -206,7 +220,9 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
             {address !== null && <span>{Words.place(address)}</span>}
             {device.client !== null && <span>{Words.program(device.client)}</span>}
             {device.subject !== subject && <span>of {device.subject}</span>}
-            <span>{Words.may(device.scopes)}</span>
+            <span>
+              May <Doing scopes={device.scopes} />
+            </span>
           </p>
           <details className="sp-fold">
             <summary>

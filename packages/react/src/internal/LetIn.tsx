@@ -10,7 +10,7 @@ import * as Redacted from "effect/Redacted"
 import { useMemo, useRef, useState } from "react"
 import { encode } from "uqr"
 import { useActions, useConnections, useSnapshot, useStore } from "../Hooks.ts"
-import { Button, Dialog, Ends, Fault, Icon, Left, Note, useNow, useServer } from "./parts.tsx"
+import { Button, Dialog, Doing, Ends, Fault, Icon, Left, Note, useNow, useServer, useTitles } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 const presets = {
@@ -123,6 +123,7 @@ export const LetIn = ({ pair }: {
   const { issueLink } = useConnections()
   const { act, busy, clear, fault } = useActions()
   const { session } = useSnapshot()
+  const titles = useTitles()
   const [open, setOpen] = useState(false)
   const [preset, setPreset] = useState("Watch and run")
   const [chosen, setChosen] = useState<ReadonlyArray<AccessScope>>(["runs:read"])
@@ -184,12 +185,16 @@ export const LetIn = ({ pair }: {
                             target.checked ? [...chosen, scope] : chosen.filter((other) => other !== scope)
                           )}
                       />
-                      <span>{Words.title(scope)}</span>
+                      <span>{Words.title(scope, titles)}</span>
                     </label>
                   ))}
                 </div>
               )
-              : <p className="sp-hint">It may {Words.doing(scopes)}.</p>}
+              : (
+                <p className="sp-hint">
+                  It may <Doing scopes={scopes} />.
+                </p>
+              )}
           </div>
           <div className="sp-field">
             <Choice name="Stays signed in" values={Object.keys(stays)} value={stay} onChoose={setStay} />
@@ -344,7 +349,7 @@ const Issued = ({ again, issued: { code, link }, onAgain, onClose, pair }: {
               <p>Point its camera at this. The page that opens asks before it signs in.</p>
               <p className="sp-hint">The device that has it can get in, once. It is shown only here and now.</p>
               <p className="sp-hint">
-                It may {Words.doing(link.scopes)}
+                It may <Doing scopes={link.scopes} />
                 {link.sessionEndsAt === null ? "" : `, until ${Words.day(link.sessionEndsAt)}`}.
               </p>
             </div>

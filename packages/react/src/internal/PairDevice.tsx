@@ -13,7 +13,7 @@ import { type ReactNode, type SyntheticEvent, useEffect, useLayoutEffect, useRef
 import { useActions } from "../Hooks.ts"
 import type { Services } from "../Store.ts"
 import { CodeField, groups } from "./CodeField.tsx"
-import { Button, Ends, Gate, Left, Note, useLasting, useNow, useServer, useSettled } from "./parts.tsx"
+import { Button, Doing, Ends, Gate, Left, Note, useLasting, useNow, useServer, useSettled } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 /** How many symbols the code of a device has, and that of a machine. */
@@ -632,7 +632,7 @@ const Question = ({ asked, busy, continueTo, device, host, name, now, onDevice, 
         )}
         <dt>May</dt>
         <dd>
-          {Words.doing(preview.scopes)}
+          <Doing scopes={preview.scopes} />
           {!preview.scopes.includes("access:write") && <small>It may not let other devices in.</small>}
         </dd>
         <dt>Ends</dt>

@@ -1,7 +1,7 @@
 import type { AccessView } from "@sallyport/client/AccessFeed"
 import * as Option from "effect/Option"
 import { useActions, useConnections } from "../Hooks.ts"
-import { Button, Empty, Fault, Icon, Id, Known, Left, Section, useNow, useScopes } from "./parts.tsx"
+import { Button, Doing, Empty, Fault, Icon, Id, Known, Left, Section, useNow, useScopes } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 /**
@@ -45,7 +45,9 @@ const LinkList = ({ view }: { readonly view: AccessView }) => {
                     <span>
                       {link.remainingUses === 1 ? "for one device" : `for ${link.remainingUses} more devices`}
                     </span>
-                    <span>{Words.may(link.scopes)}</span>
+                    <span>
+                      May <Doing scopes={link.scopes} />
+                    </span>
                     <span>made by {Words.by(link.createdBy)}</span>
                     <Id id={link.id} />
                   </p>

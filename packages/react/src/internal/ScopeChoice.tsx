@@ -1,5 +1,5 @@
 import { useState } from "react"
-import { useScopes } from "./parts.tsx"
+import { useScopes, useTitles } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 /**
@@ -32,22 +32,25 @@ export const ScopeChoice = <Scope extends string>({ choice, legend, wide }: {
   readonly choice: ReturnType<typeof useScopeChoice<Scope>>
   readonly legend: string
   readonly wide?: boolean
-}) => (
-  <fieldset className={wide === true ? "sp-checks sp-wide" : "sp-checks"}>
-    <legend className="sp-label">{legend}</legend>
-    {choice.asked.map((scope) => (
-      <label key={scope} className="sp-check">
-        <input
-          type="checkbox"
-          checked={choice.granted.includes(scope)}
-          disabled={choice.refusal(scope) !== undefined}
-          onChange={({ target }) => choice.give(scope, target.checked)}
-        />
-        <span>
-          {Words.title(scope)}
-          {choice.refusal(scope) !== undefined && <small>{choice.refusal(scope)}</small>}
-        </span>
-      </label>
-    ))}
-  </fieldset>
-)
+}) => {
+  const titles = useTitles()
+  return (
+    <fieldset className={wide === true ? "sp-checks sp-wide" : "sp-checks"}>
+      <legend className="sp-label">{legend}</legend>
+      {choice.asked.map((scope) => (
+        <label key={scope} className="sp-check">
+          <input
+            type="checkbox"
+            checked={choice.granted.includes(scope)}
+            disabled={choice.refusal(scope) !== undefined}
+            onChange={({ target }) => choice.give(scope, target.checked)}
+          />
+          <span>
+            {Words.title(scope, titles)}
+            {choice.refusal(scope) !== undefined && <small>{choice.refusal(scope)}</small>}
+          </span>
+        </label>
+      ))}
+    </fieldset>
+  )
+}

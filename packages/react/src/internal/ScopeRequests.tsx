@@ -4,7 +4,7 @@ import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { useActions, useConnections, useSnapshot } from "../Hooks.ts"
-import { Ago, Button, Fault, Left, Section, useNow, useScopes, useSettled } from "./parts.tsx"
+import { Ago, Button, Doing, Fault, Left, Section, useNow, useScopes, useSettled } from "./parts.tsx"
 import { ScopeChoice, useScopeChoice } from "./ScopeChoice.tsx"
 import * as Words from "./words.ts"
 
@@ -86,7 +86,9 @@ const Card = ({ busy, device, onAnswer }: {
           <span>{name}</span>
         </p>
         <p className="sp-meta">
-          <span>{Words.may(device.scopes)}</span>
+          <span>
+            May <Doing scopes={device.scopes} />
+          </span>
           <span>
             asked <Ago at={requestedAt} now={now} />
           </span>

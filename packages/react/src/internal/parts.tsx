@@ -251,6 +251,13 @@ export const useScopes = (): ReadonlyArray<string> =>
     onSome: (state) => state.authenticated ? state.session.scopes : []
   })
 
+/** Returns what the host calls its scopes; nothing while that is not known. */
+export const useTitles = (): Words.Titles =>
+  Option.match(useSnapshot().session, { onNone: () => ({}), onSome: ({ policy }) => policy.scopeTitles })
+
+/** Says what scopes allow, as what follows "may". */
+export const Doing = ({ scopes }: { readonly scopes: ReadonlyArray<string> }) => <>{Words.doing(scopes, useTitles())}</>
+
 /** Renders what is below once the server has told who has access. */
 export const Known = ({ children }: { readonly children: (view: AccessView) => ReactNode }) => {
   const { access } = useSnapshot()

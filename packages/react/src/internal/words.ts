@@ -33,21 +33,25 @@ const join = new Intl.ListFormat("en")
 /** Joins names to one text. */
 export const list = (names: ReadonlyArray<string>): string => join.format(names)
 
-/** Says what scopes allow, as what follows "may"; a host's own scope is told by its name. */
-export const doing = (scopes: ReadonlyArray<string>): string => {
+/** What scopes allow in the words of the host, as its policy tells it. */
+export type Titles = Readonly<Record<string, string>>
+
+/**
+ * Says what scopes allow, as what follows "may": in the host's words if it has some for a scope, and by its name if there are
+ * none.
+ */
+export const doing = (scopes: ReadonlyArray<string>, titles: Titles): string => {
   if (AccessScope.builtin.every((scope) => scopes.includes(scope))) return "do everything"
   if (scopes.length === 0) return "do nothing but sign out"
   const left = new Set(scopes)
   const said = phrases.flatMap(([scopes, phrase]) => {
-    if (!scopes.every((scope) => left.has(scope))) return []
+    if (!scopes.every((scope) => left.has(scope) && titles[scope] === undefined)) return []
     for (const scope of scopes) left.delete(scope)
     return [phrase]
   })
-  return list([...said, ...left])
+  const told = Array.from(left, (scope) => titles[scope]?.replace(/^./u, (first) => first.toLowerCase()) ?? scope)
+  return list([...said, ...told])
 }
-
-/** Says what scopes allow, as a sentence without its end. */
-export const may = (scopes: ReadonlyArray<string>): string => `May ${doing(scopes)}`
 
 const units = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]] as const
 
@@ -80,8 +84,8 @@ export const ends = ({ lifetimeSeconds, sessionEndsAt }: {
     sessionEndsAt === null ? "" : `, and on ${day(sessionEndsAt)} at the latest`
   }`
 
-/** Returns what a scope is called; a host's own scope is told by its name. */
-export const title = (scope: string): string => AccessScope.titles[scope] ?? scope
+/** Returns what a scope is called; one without a title is told by its name. */
+export const title = (scope: string, titles: Titles): string => titles[scope] ?? AccessScope.titles[scope] ?? scope
 
 const actors: Readonly<Record<string, string>> = {
   operator: "The operator",
@@ -139,14 +143,15 @@ export const decided = (statuses: ReadonlyArray<string>): string =>
 const changed = (
   who: string,
   { device, scopeRequest, scopes }: FeedSession,
-  before: Option.Option<FeedSession>
+  before: Option.Option<FeedSession>,
+  titles: Titles
 ): string => {
   const name = deviceName(device)
   const asked = Option.getOrUndefined(before)?.scopeRequest ?? null
   if (scopeRequest && scopeRequest.requestedAt.epochMilliseconds !== asked?.requestedAt.epochMilliseconds) {
-    return `${name} asks to do more: ${doing(scopeRequest.scopes)}.`
+    return `${name} asks to do more: ${doing(scopeRequest.scopes, titles)}.`
   }
-  if (Option.isNone(before)) return `${name} has changed. It may ${doing(scopes)}.`
+  if (Option.isNone(before)) return `${name} has changed. It may ${doing(scopes, titles)}.`
   const old = deviceName(before.value.device)
   if (asked !== null && !scopeRequest && scopes.every((scope) => before.value.scopes.includes(scope))) {
     return `${who} did not let ${name} do more.`
@@ -154,17 +159,18 @@ const changed = (
   if (old !== name) return `${who} renamed ${old} to ${name}.`
   return scopes.every((scope) => before.value.scopes.includes(scope))
     ? `${name} was used, and stays.`
-    : `${who} let ${name} do more. It may ${doing(scopes)}.`
+    : `${who} let ${name} do more. It may ${doing(scopes, titles)}.`
 }
 
 /**
  * Says a change as one sentence, its actor first. `names` has the names of links and devices by their ids, `before` the
- * session that a change is of, as it was.
+ * session that a change is of, as it was, `titles` what the host calls its scopes.
  */
 export const sentence = (
   change: AccessChangeEntry,
   names: ReadonlyMap<string, string>,
-  before: Option.Option<FeedSession>
+  before: Option.Option<FeedSession>,
+  titles: Titles
 ): string => {
   const who = actor(change.data.actor)
   switch (change.event) {
@@ -184,8 +190,8 @@ export const sentence = (
       const { createdAt, device, letInBy, scopes } = change.data.session
       // An event and its session are written in one step, at one time.
       return Option.isSome(before) || change.data.at.epochMilliseconds - createdAt.epochMilliseconds > 2_000
-        ? changed(who, change.data.session, before)
-        : `${deviceName(device)} is in, let in by ${by(letInBy.actor)}. It may ${doing(scopes)}.`
+        ? changed(who, change.data.session, before, titles)
+        : `${deviceName(device)} is in, let in by ${by(letInBy.actor)}. It may ${doing(scopes, titles)}.`
     }
     case "sessionRemoved": {
       const device = names.get(change.data.id) ?? "a device"

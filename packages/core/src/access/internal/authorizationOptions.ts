@@ -4,7 +4,7 @@
 import type * as Config from "effect/Config"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Redacted from "effect/Redacted"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as ServiceOptions from "../../ServiceOptions.ts"
 import * as Text from "../../Text.ts"
@@ -40,7 +40,10 @@ export interface Resource {
   readonly scopes: ReadonlyArray<AccessScope.AccessScope>
   /** What people call it. Default the resource. */
   readonly name?: string | undefined
-  /** How a resource elsewhere asks about its tokens (RFC 7662): with HTTP Basic. */
+  /**
+   * How a resource elsewhere asks about its tokens (RFC 7662): with HTTP Basic. The secret is a random text of at least 32
+   * characters, so that it cannot be guessed.
+   */
   readonly introspection?: { readonly id: string; readonly secret: Redacted.Redacted } | undefined
 }
 
@@ -80,7 +83,8 @@ const isResource = ({ introspection, resource }: Resource): boolean => {
     return introspection === undefined && resource.length > 1 && URL.parse(resource, "http://a")?.pathname === resource
   }
   const url = URL.parse(resource)
-  return url !== null && isSecure(url) && !resource.includes("#")
+  const isGuessable = introspection !== undefined && Redacted.value(introspection.secret).length < 32
+  return url !== null && isSecure(url) && !resource.includes("#") && !isGuessable
 }
 
 const invalid = (problem: string) => new InvalidAuthorizationServerOptions({ problem })
@@ -164,9 +168,8 @@ const decode = <E>(
         !isResource(one) || one.scopes.length === 0 || names.indexOf(one.resource) !== names.lastIndexOf(one.resource)
       ) {
         return yield* read.refuse(
-          `resources must each be a path without introspection or an https URL, once, with scopes; ${
-            JSON.stringify(one.resource)
-          } is not`
+          `resources must each be a path without introspection or an https URL, once, with scopes, and with a secret of at ` +
+            `least 32 characters if they ask about tokens; ${JSON.stringify(one.resource)} is not`
         )
       }
     }
