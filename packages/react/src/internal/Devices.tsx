@@ -277,7 +277,9 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
             items={[
               [
                 "cut",
-                `${Words.list(mine.map(nameOf))} are signed out at once. ${Words.closing(sum(mine.map(connectionsOf)))}`
+                `${Words.list(mine.map(nameOf))} are signed out at once. ${
+                  Words.closing(sum(mine.map(connectionsOf)), mine.length)
+                }`
               ],
               ["link", "Their open links stop working. A link of the operator stays."],
               ["stay", "You stay signed in here. Credentials and runs stay."]

@@ -45,7 +45,7 @@ export const ScopeChoice = <Scope extends string>({ choice, legend, wide }: {
         />
         <span>
           {Words.title(scope)}
-          {choice.refusal(scope) !== undefined && <small>{choice.refusal(scope)}</small>}
+          <small>{choice.refusal(scope) ?? Words.detail(scope)}</small>
         </span>
       </label>
     ))}
