@@ -208,29 +208,29 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
             {device.subject !== subject && <span>of {device.subject}</span>}
             <span>{Words.may(device.scopes)}</span>
           </p>
-          <details className="sp-fold">
-            <summary>
-              {letIn.length === 0 ? `Let in by ${letInBy(device)}` : `Let in ${Words.count(letIn.length, "other")}`}
-            </summary>
-            <div className="sp-tree">
-              {letIn.length > 0 && <p>{Words.list(letIn.map(nameOf))}</p>}
-              <p>
-                Let in by {letInBy(device)}, on {Words.day(device.createdAt)}. Ends on {Words.day(device.expiresAt)}
-                {device.absoluteExpiresAt === null ||
-                    device.absoluteExpiresAt.epochMilliseconds > device.expiresAt.epochMilliseconds
-                  ? ", later if it is used"
-                  : ""}. At the terminal it is <Id id={device.id} />.
-              </p>
-              {mayWrite && (
-                <p>
-                  <Button kind="second" aria-label={`Rename ${name}`} onClick={() => ask({ _tag: "Rename", device })}>
-                    Rename
-                  </Button>
-                </p>
-              )}
-            </div>
-          </details>
         </div>
+        <details className="sp-fold">
+          <summary>
+            {letIn.length === 0 ? `Let in by ${letInBy(device)}` : `Let in ${Words.count(letIn.length, "other")}`}
+          </summary>
+          <div className="sp-tree">
+            {letIn.length > 0 && <p>{Words.list(letIn.map(nameOf))}</p>}
+            <p>
+              Let in by {letInBy(device)}, on {Words.day(device.createdAt)}. Ends on {Words.day(device.expiresAt)}
+              {device.absoluteExpiresAt === null ||
+                  device.absoluteExpiresAt.epochMilliseconds > device.expiresAt.epochMilliseconds
+                ? ", later if it is used"
+                : ""}. At the terminal it is <Id id={device.id} />.
+            </p>
+            {mayWrite && (
+              <p>
+                <Button kind="second" aria-label={`Rename ${name}`} onClick={() => ask({ _tag: "Rename", device })}>
+                  Rename
+                </Button>
+              </p>
+            )}
+          </div>
+        </details>
         <div className="sp-do">
           {device.current
             ? (
