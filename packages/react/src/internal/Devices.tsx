@@ -192,7 +192,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
             {device.device.kind === "program" && <span className="sp-tag">Program</span>}
           </p>
           <p className="sp-meta">
-            {connectionsOf(device) > 0
+            {device.current || connectionsOf(device) > 0
               ? (
                 <span>
                   <span className="sp-here">Here now</span>
