@@ -206,6 +206,7 @@ const program = Effect.gen(function*() {
   yield* step(() => page.goto(`${address}/connections`))
   yield* step(() => page.locator("#links li").first().waitFor())
   yield* step(() => page.locator(".sp-jump li").nth(4).waitFor())
+  yield* step(() => page.locator("#devices .sp-here").nth(1).waitFor())
   yield* picture(page, "connections")
   yield* step(() => page.getByRole("button", { name: "Let another device in" }).click())
   yield* step(() => page.getByLabel("Name (optional)").fill("Kitchen tablet"))

@@ -38,6 +38,12 @@ const view = (client: ConnectClient) => new ConnectClientView({ ...client })
 
 const short = ({ proofKeyThumbprint }: { readonly proofKeyThumbprint: string }) => Text.shortId(proofKeyThumbprint)
 
+/** Says what a client is after a decision. */
+const toSentence = (client: ConnectClientView): string =>
+  `${Text.shown(client.label ?? client.deviceType)} of ${Text.shown(client.account)} is ${client.status} (${
+    short(client)
+  })`
+
 /** Describes a client in a line, which its own texts cannot reorder. */
 const toLine = (client: ConnectClientView): string =>
   [
@@ -233,7 +239,7 @@ const decision = (name: "approve" | "reject" | "revoke" | "block", decision: Dec
             ({ client }) => client
           )
       })
-      yield* Terminal.print(flags.json, Output.Decision, { client: decided }, () => toLine(decided))
+      yield* Terminal.print(flags.json, Output.Decision, { client: decided }, () => toSentence(decided))
     })
   ).pipe(Command.withDescription(description))
 

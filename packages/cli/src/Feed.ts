@@ -1,7 +1,9 @@
 /**
  * Implements `sallyport feed`: follows the changes of sessions, links, clients and credentials, with who made them.
  */
+import { KnownEvent } from "@sallyport/contract/AccessGroup"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
+import * as Text from "@sallyport/core/Text"
 import * as AccessHandlers from "@sallyport/http/AccessHandlers"
 import type * as EventStream from "@sallyport/http/EventStream"
 import * as Command from "effect/cli/Command"
@@ -50,6 +52,67 @@ export const follow = <E, R>(
       )
   })
 
+const decodeKnown = Schema.decodeUnknownOption(KnownEvent)
+
+const count = (number: number, thing: string) => `${number} ${thing}${number === 1 ? "" : "s"}`
+
+/** Says what an event tells; none of an event that the reader is better shown as it is. */
+const said = (known: typeof KnownEvent.Type): Option.Option<string> => {
+  const { data, event } = known
+  switch (event) {
+    case "snapshot":
+      return Option.some([
+        count(data.sessions.length, "session"),
+        count(data.pairingLinks.length, "open link"),
+        ...(data.connectClients === undefined ? [] : [count(data.connectClients.length, "client")]),
+        ...(data.connectSecurityMode === undefined ? [] : [`mode ${data.connectSecurityMode}`])
+      ].join(", "))
+    case "pairingLinkUpserted": {
+      const { id, label, scopes } = data.link
+      return Option.some(`link ${Text.shortId(id)} is open${label === null ? "" : `, "${label}"`}: ${scopes.join(" ")}`)
+    }
+    case "pairingLinkRemoved":
+      return Option.some(`link ${Text.shortId(data.id)} is ${data.reason}`)
+    case "sessionUpserted": {
+      const { device, id, scopes } = data.session
+      return Option.some(
+        `session ${Text.shortId(id)} is live, "${device.label ?? device.address ?? "no name"}": ${scopes.join(" ")}`
+      )
+    }
+    case "sessionRemoved":
+      return Option.some(`session ${Text.shortId(data.id)} is ${data.reason}`)
+    case "connectClientUpserted": {
+      const { label, proofKeyThumbprint, reason, status } = data.client
+      return Option.some(
+        `client ${Text.shortId(proofKeyThumbprint)} is ${status}${label === null ? "" : `, "${label}"`}` +
+          (reason === null ? "" : `: ${reason}`)
+      )
+    }
+    case "connectClientRemoved":
+      return Option.some(`client ${Text.shortId(data.proofKeyThumbprint)} is gone: ${data.reason}`)
+    case "connectSecurityModeUpdated":
+      return Option.some(`mode is ${data.mode}`)
+    case "credentialUpserted":
+      return Option.some(`credential ${data.credential.key} of ${data.credential.owner} is set`)
+    case "credentialRemoved":
+      return Option.some(`credential ${data.key} of ${data.owner} is removed`)
+    case "credentialRead":
+      return Option.some(`credential ${data.key} of ${data.owner} was read ${count(data.count, "time")}`)
+    default:
+      return Option.none()
+  }
+}
+
+/** Writes an event in a line: its number, its time, who made the change, and the change. */
+const toLine = (event: EventStream.WireEvent, { time }: Terminal.Screen): Option.Option<string> =>
+  Option.flatMap(decodeKnown(event), (known) =>
+    Option.map(said(known), (text) =>
+      [
+        (event.id ?? "").padStart(6),
+        ...("at" in known.data ? [time(known.data.at), Text.shown(known.data.actor)] : []),
+        Text.shown(text)
+      ].join("  ")))
+
 const tail = Command.make(
   "tail",
   {
@@ -65,7 +128,11 @@ const tail = Command.make(
         flags.json,
         Output.FeedEvent,
         shown,
-        () => `${String(shown.id ?? "").padStart(6)}  ${event}  ${Terminal.jsonLine(shown.data)}`
+        (screen) =>
+          Option.getOrElse(
+            toLine({ data, event, id }, screen),
+            () => `${String(shown.id ?? "").padStart(6)}  ${event}  ${Terminal.jsonLine(shown.data)}`
+          )
       )
     })
     yield* follow(flags, Option.getOrUndefined(after), show)

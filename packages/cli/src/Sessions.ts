@@ -53,14 +53,24 @@ const table = Terminal.table<ListedSessionView>([
   { name: "SUBJECT", of: ({ subject }) => subject },
   {
     name: "DEVICE",
-    of: ({ client, current, device, letInBy: { actor } }) =>
+    of: ({ client, current, device }) =>
       (device.label ?? device.address ?? "no name") + (client === null ? "" : " (a program)") +
-      (actor.startsWith(issuerPrefix) ? ` (let in by ${actor.slice(issuerPrefix.length)})` : "") +
       (current ? " (this one)" : "")
   },
   { name: "LET IN", of: ({ descendants }) => String(descendants), whole: true },
   { name: "LAST SEEN", of: ({ lastSeenAt }, { time }) => time(lastSeenAt), whole: true }
 ])
+
+/** Says which sessions an issuer of identities has let in: its address is too long for a column, and is told whole. */
+const issuers = (sessions: ReadonlyArray<ListedSessionView>) => {
+  const letIn = new Map<string, ReadonlyArray<string>>()
+  for (const { id, letInBy: { actor } } of sessions) {
+    if (actor.startsWith(issuerPrefix)) letIn.set(actor, [...letIn.get(actor) ?? [], Text.shortId(id)])
+  }
+  return [...letIn].map(([actor, ids]) =>
+    `Let in by ${Text.shown(actor.slice(issuerPrefix.length))}: ${ids.join(", ")}`
+  )
+}
 
 /** Says what sessions ask for, each in a line of its own. */
 const requests = (sessions: ReadonlyArray<ListedSessionView>, titles: StoreCommands.Titles) =>
@@ -112,7 +122,7 @@ const list = Command.make(
       (screen) =>
         sessions.length === 0
           ? "No one is signed in"
-          : [table(sessions, screen), ...requests(sessions, titles)].join("\n")
+          : [table(sessions, screen), ...issuers(sessions), ...requests(sessions, titles)].join("\n")
     )
   })
 ).pipe(Command.withDescription("List the sessions, the oldest first, with how many each has let in"))

@@ -136,10 +136,20 @@ describe("sallyport on a terminal", () => {
     timeout
   )
 
-  it.live("ends a tail at Ctrl-C, as asked", () =>
-    Effect.gen(function*() {
-      const here = yield* arrange
-      const { code, screen } = yield* onTerminal(["feed", "tail", "--json", ...here], { typed: [["{", "\u0003"]] })
-      assert.strictEqual(code, 0, screen)
-    }).pipe(Effect.scoped), timeout)
+  it.live(
+    "follows the changes in sentences, or as JSON, and ends a tail at Ctrl-C, as asked",
+    () =>
+      Effect.gen(function*() {
+        const here = yield* arrange
+        const json = yield* onTerminal(["feed", "tail", "--json", ...here], { typed: [["{", "\u0003"]] })
+        assert.strictEqual(json.code, 0, json.screen)
+        const all = ["feed", "tail", "--after", "0", ...here]
+        const { code, screen } = yield* onTerminal(all, { typed: [["flags\": ", "\u0003"]] })
+        assert.strictEqual(code, 0, screen)
+        assert.match(screen, /^ {5}1 {2}\d\d-\d\d \d\d:\d\d {2}operator {2}mode is account\r?$/m)
+        assert.match(screen, /operator {2}session [0-9a-f]{8}-[0-9a-f]{4} is live, "x{40,}/)
+        assert.notInclude(screen, "{")
+      }).pipe(Effect.scoped),
+    timeout
+  )
 })

@@ -138,5 +138,15 @@ const Start = ({ place, session: { device, scopes, subject } }: Pick<SignedInSta
 }
 
 show((place) => (
-  <SignedIn pair={place.pair} title="Start">{({ session }) => <Start place={place} session={session} />}</SignedIn>
+  <SignedIn
+    pair={place.pair}
+    title="Start"
+    unpaired={
+      <p className="sp-hint">
+        You run the server, and its code is gone? <code>sallyport pair</code> makes a new one.
+      </p>
+    }
+  >
+    {({ session }) => <Start place={place} session={session} />}
+  </SignedIn>
 ))

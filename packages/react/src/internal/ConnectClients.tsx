@@ -1,8 +1,10 @@
 import type { ConnectClient } from "@sallyport/client/AccessFeed"
 import type { DecisionOptions } from "@sallyport/client/Approval"
+import { AccessScope } from "@sallyport/core/access/AccessScope"
 import type * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
-import { useEffect, useState } from "react"
+import * as Schema from "effect/Schema"
+import { useEffect, useRef, useState } from "react"
 import { useActions, useConnectClients, useSnapshot } from "../Hooks.ts"
 import {
   Ago,
@@ -12,6 +14,7 @@ import {
   Doing,
   Empty,
   Ends,
+  Entry,
   Fault,
   Id,
   Left,
@@ -21,7 +24,10 @@ import {
   useScopes,
   useSettled
 } from "./parts.tsx"
+import { ScopeChoice, useScopeChoice } from "./ScopeChoice.tsx"
 import * as Words from "./words.ts"
+
+const isScope = Schema.is(AccessScope)
 
 type Mode = "client-approval" | "account"
 
@@ -147,10 +153,13 @@ const WaitCard = ({ busy, client, now, onBlock, onDecide }: {
     requestedScopes,
     verificationCode
   } = client
+  const choice = useScopeChoice(requestedScopes ?? [])
+  const { granted } = choice
+  const isNarrow = requestedScopes !== undefined && granted.length === 0
   // The code that was seen goes with the decision: a request that was made again is not approved by an old click.
   const seen = { client: proofKeyThumbprint, code: verificationCode }
   return (
-    <li className="sp-ask">
+    <Entry className="sp-ask">
       <div>
         <p className="sp-name">
           <span>{Words.quoted(label)}</span>
@@ -161,11 +170,6 @@ const WaitCard = ({ busy, client, now, onBlock, onDecide }: {
           <span>
             asked <Ago at={requestedAt} now={now} />
           </span>
-          {requestedScopes !== undefined && (
-            <span>
-              wants to <Doing scopes={requestedScopes} />
-            </span>
-          )}
           {pendingUntil !== null && (
             <span>
               request ends in <Left at={pendingUntil} now={now} />
@@ -178,8 +182,28 @@ const WaitCard = ({ busy, client, now, onBlock, onDecide }: {
         <span>Its screen must show</span>
         <b>{verificationCode}</b>
       </p>
+      {requestedScopes !== undefined && (
+        <details className="sp-fold sp-wide">
+          <summary>
+            {granted.length === 0 ? "It would do nothing." : (
+              <>
+                It may <Doing scopes={granted} />.
+              </>
+            )} Change
+          </summary>
+          <ScopeChoice choice={choice} legend="What it may do" />
+        </details>
+      )}
       <div className="sp-row">
-        <Button busy={busy} wait={!settled} onClick={() => onDecide("approve", seen)}>Approve</Button>
+        <Button
+          busy={busy}
+          off={isNarrow}
+          wait={!settled}
+          onClick={() =>
+            onDecide("approve", requestedScopes === undefined ? seen : { ...seen, scopes: granted.filter(isScope) })}
+        >
+          Approve
+        </Button>
         <Button kind="second" busy={busy} wait={!settled} onClick={() => onDecide("reject", seen)}>Reject</Button>
         <Button
           kind="quiet"
@@ -190,9 +214,10 @@ const WaitCard = ({ busy, client, now, onBlock, onDecide }: {
           Block
         </Button>
       </div>
-    </li>
+    </Entry>
   )
 }
+
 /** Shows which clients may ask, and those that were decided about. */
 export const ApprovalMode = () => {
   const { askMode, clients, decide, mode, setMode } = useConnectClients()
@@ -208,6 +233,17 @@ export const ApprovalMode = () => {
   useEffect(() => {
     if (isTold) setAnswered(Option.none())
   }, [isTold])
+  const known = Option.filter(
+    Option.orElse(mode, () => answered),
+    (mode): mode is Mode => mode === "client-approval" || mode === "account"
+  )
+  // An arrow moves the focus to a choice before it is made, which it may not be.
+  const modes = useRef<HTMLFieldSetElement>(null)
+  const chosen = Option.getOrUndefined(known)
+  useEffect(() => {
+    if (question !== undefined || modes.current?.contains(document.activeElement) !== true) return
+    modes.current.querySelector<HTMLElement>("input:checked")?.focus()
+  }, [question, chosen])
   if (!mayManage || Option.isNone(access)) return null
   if (Option.isNone(clients)) {
     return (
@@ -218,10 +254,6 @@ export const ApprovalMode = () => {
       </Section>
     )
   }
-  const known = Option.filter(
-    Option.orElse(mode, () => answered),
-    (mode): mode is Mode => mode === "client-approval" || mode === "account"
-  )
   const observed = clients.value.filter(({ status }) => status === "observed")
   const decided = clients.value.filter(({ status }) => status !== "pending" && status !== "observed")
   const isBusy = Option.isSome(busy)
@@ -268,7 +300,7 @@ export const ApprovalMode = () => {
         lead="For devices that come through your relay account. This holds also if the server is not on the local network."
       >
         {question === undefined && <Fault fault={fault} />}
-        <fieldset className="sp-modes">
+        <fieldset ref={modes} className="sp-modes">
           <legend className="sp-vh">Who may ask to connect</legend>
           {radio(
             "client-approval",

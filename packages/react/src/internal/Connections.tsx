@@ -75,7 +75,7 @@ const OwnersPage = ({ pair, state }: {
       <header className="sp-head">
         <div>
           <div className="sp-row">
-            <h1>Connections</h1>
+            <h1 tabIndex={-1}>Connections</h1>
             <p className="sp-live" role="status" data-state={isLost ? "lost" : "live"}>
               {isLost ? "Reconnecting" : Option.isSome(access) ? "Live" : "Connecting…"}
             </p>

@@ -206,7 +206,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
             {device.device.kind === "program" && <span className="sp-tag">Program</span>}
           </p>
           <p className="sp-meta">
-            {connectionsOf(device) > 0
+            {device.current || connectionsOf(device) > 0
               ? (
                 <span>
                   <span className="sp-here">Here now</span>
@@ -224,29 +224,29 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
               May <Doing scopes={device.scopes} />
             </span>
           </p>
-          <details className="sp-fold">
-            <summary>
-              {letIn.length === 0 ? `Let in by ${letInBy(device)}` : `Let in ${Words.count(letIn.length, "other")}`}
-            </summary>
-            <div className="sp-tree">
-              {letIn.length > 0 && <p>{Words.list(letIn.map(nameOf))}</p>}
-              <p>
-                Let in by {letInBy(device)}, on {Words.day(device.createdAt)}. Ends on {Words.day(device.expiresAt)}
-                {device.absoluteExpiresAt === null ||
-                    device.absoluteExpiresAt.epochMilliseconds > device.expiresAt.epochMilliseconds
-                  ? ", later if it is used"
-                  : ""}. At the terminal it is <Id id={device.id} />.
-              </p>
-              {mayWrite && (
-                <p>
-                  <Button kind="second" aria-label={`Rename ${name}`} onClick={() => ask({ _tag: "Rename", device })}>
-                    Rename
-                  </Button>
-                </p>
-              )}
-            </div>
-          </details>
         </div>
+        <details className="sp-fold">
+          <summary>
+            {letIn.length === 0 ? `Let in by ${letInBy(device)}` : `Let in ${Words.count(letIn.length, "other")}`}
+          </summary>
+          <div className="sp-tree">
+            {letIn.length > 0 && <p>{Words.list(letIn.map(nameOf))}</p>}
+            <p>
+              Let in by {letInBy(device)}, on {Words.day(device.createdAt)}. Ends on {Words.day(device.expiresAt)}
+              {device.absoluteExpiresAt === null ||
+                  device.absoluteExpiresAt.epochMilliseconds > device.expiresAt.epochMilliseconds
+                ? ", later if it is used"
+                : ""}. At the terminal it is <Id id={device.id} />.
+            </p>
+            {mayWrite && (
+              <p>
+                <Button kind="second" aria-label={`Rename ${name}`} onClick={() => ask({ _tag: "Rename", device })}>
+                  Rename
+                </Button>
+              </p>
+            )}
+          </div>
+        </details>
         <div className="sp-do">
           {device.current
             ? (
@@ -293,7 +293,9 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
             items={[
               [
                 "cut",
-                `${Words.list(mine.map(nameOf))} are signed out at once. ${Words.closing(sum(mine.map(connectionsOf)))}`
+                `${Words.list(mine.map(nameOf))} are signed out at once. ${
+                  Words.closing(sum(mine.map(connectionsOf)), mine.length)
+                }`
               ],
               ["link", "Their open links stop working. A link of the operator stays."],
               ["stay", "You stay signed in here. Credentials and runs stay."]

@@ -10,7 +10,20 @@ import * as Redacted from "effect/Redacted"
 import { useMemo, useRef, useState } from "react"
 import { encode } from "uqr"
 import { useActions, useConnections, useSnapshot, useStore } from "../Hooks.ts"
-import { Button, Dialog, Doing, Ends, Fault, Icon, Left, Note, useNow, useServer, useTitles } from "./parts.tsx"
+import {
+  Button,
+  Dialog,
+  Doing,
+  Ends,
+  Fault,
+  Icon,
+  Left,
+  Note,
+  useNow,
+  useServer,
+  useSettled,
+  useTitles
+} from "./parts.tsx"
 import * as Words from "./words.ts"
 
 const presets = {
@@ -90,8 +103,10 @@ const Copied = ({ label, name, text }: { readonly label: string; readonly name: 
   )
 }
 
-const Choice = ({ name, onChoose, value, values }: {
+const Choice = ({ focused = false, name, onChoose, value, values }: {
   readonly name: string
+  /** Whether a dialog opens with the focus on what is chosen. */
+  readonly focused?: boolean
   readonly values: ReadonlyArray<string>
   readonly value: string
   readonly onChoose: (value: string) => void
@@ -101,7 +116,13 @@ const Choice = ({ name, onChoose, value, values }: {
     <div className="sp-seg">
       {values.map((each) => (
         <label key={each}>
-          <input type="radio" name={name} checked={each === value} onChange={() => onChoose(each)} />
+          <input
+            type="radio"
+            name={name}
+            checked={each === value}
+            data-autofocus={focused && each === value ? true : undefined}
+            onChange={() => onChoose(each)}
+          />
           {each}
         </label>
       ))}
@@ -170,7 +191,7 @@ export const LetIn = ({ pair }: {
       {open && issued === undefined && (
         <Dialog title="Let another device in" onClose={close}>
           <div className="sp-field">
-            <Choice name="What it may do" values={values} value={value} onChoose={setPreset} />
+            <Choice focused name="What it may do" values={values} value={value} onChoose={setPreset} />
             {value === chooseOne
               ? (
                 <div className="sp-checks">
@@ -185,7 +206,10 @@ export const LetIn = ({ pair }: {
                             target.checked ? [...chosen, scope] : chosen.filter((other) => other !== scope)
                           )}
                       />
-                      <span>{Words.title(scope, titles)}</span>
+                      <span>
+                        {Words.title(scope, titles)}
+                        <small>{Words.detail(scope, titles)}</small>
+                      </span>
                     </label>
                   ))}
                 </div>
@@ -261,12 +285,16 @@ const Issued = ({ again, issued: { code, link }, onAgain, onClose, pair }: {
     view,
     ({ devices }) => Option.fromUndefinedOr(devices.find(({ letInBy }) => letInBy.linkId === link.id))
   )
+  const isUsed = Option.exists(removed, ({ reason }) => reason === "consumed")
+  const isEnded = !isUsed && (Option.isSome(removed) || isOver)
+  // The same dialog asks something else from one moment to the next.
+  const wait = !useSettled(isUsed ? "used" : isEnded ? "ended" : "open")
   const text = Redacted.value(code)
   const turnOut = async (id: string) => {
     const ended = await act("revoke", revoke(id, { descendants: true }))
     if (Option.isSome(ended)) onClose()
   }
-  if (Option.exists(removed, ({ reason }) => reason === "consumed")) {
+  if (isUsed) {
     const name = Option.match(device, {
       onNone: () => "The device",
       onSome: ({ device }) => `“${Words.deviceName(device)}”`
@@ -287,17 +315,18 @@ const Issued = ({ again, issued: { code, link }, onAgain, onClose, pair }: {
             <Button
               kind="quiet"
               busy={isBusy}
+              wait={wait}
               onClick={() => turnOut(device.value.id)}
             >
               Revoke it
             </Button>
           )}
-          <Button data-autofocus onClick={onClose}>Done</Button>
+          <Button data-autofocus wait={wait} onClick={onClose}>Done</Button>
         </div>
       </Dialog>
     )
   }
-  if (Option.isSome(removed) || isOver) {
+  if (isEnded) {
     const withdrawn = Option.filter(removed, ({ reason }) => reason === "revoked")
     return (
       <Dialog key="over" title="The link has ended" onClose={onClose}>
@@ -307,8 +336,8 @@ const Issued = ({ again, issued: { code, link }, onAgain, onClose, pair }: {
             : "No device used it. The code and the picture don’t work any more."}
         </p>
         <div className="sp-da">
-          <Button kind="second" data-autofocus onClick={onClose}>Close</Button>
-          <Button busy={again} onClick={onAgain}>Make the same link again</Button>
+          <Button kind="second" data-autofocus wait={wait} onClick={onClose}>Close</Button>
+          <Button busy={again} wait={wait} onClick={onAgain}>Make the same link again</Button>
         </div>
       </Dialog>
     )
@@ -380,10 +409,10 @@ const Issued = ({ again, issued: { code, link }, onAgain, onClose, pair }: {
       </div>
       <Fault fault={fault} />
       <div className="sp-da">
-        <Button kind="quiet" busy={isBusy} onClick={() => act("withdraw", revokeLink(link.id))}>
+        <Button kind="quiet" busy={isBusy} wait={wait} onClick={() => act("withdraw", revokeLink(link.id))}>
           Withdraw this link
         </Button>
-        <Button data-autofocus aria-label="Done. The link stays open" onClick={onClose}>Done</Button>
+        <Button data-autofocus wait={wait} aria-label="Done. The link stays open" onClick={onClose}>Done</Button>
       </div>
     </Dialog>
   )

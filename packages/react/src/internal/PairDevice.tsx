@@ -479,7 +479,7 @@ export const PairDevice = ({ connections = "connections", continueTo = "/", onPa
               ? (
                 <>
                   You are signed in as <b>{state.session.value.subject}</b>{" "}
-                  on “{Words.deviceName(state.session.value.device)}”.
+                  on “{Words.deviceName(state.session.value.device)}”, {Words.lasting(state.session.value)}.
                 </>
               )
               : undefined}

@@ -1,7 +1,7 @@
 import type { AccessView } from "@sallyport/client/AccessFeed"
 import * as Option from "effect/Option"
 import { useActions, useConnections } from "../Hooks.ts"
-import { Button, Doing, Empty, Fault, Icon, Id, Known, Left, Section, useNow, useScopes } from "./parts.tsx"
+import { Button, Doing, Empty, Entry, Fault, Icon, Id, Known, Left, Section, useNow, useScopes } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 /**
@@ -30,7 +30,7 @@ const LinkList = ({ view }: { readonly view: AccessView }) => {
         : (
           <ul className="sp-list">
             {view.links.map((link) => (
-              <li key={link.id} className="sp-item">
+              <Entry key={link.id} className="sp-item">
                 <span className="sp-kind">
                   <Icon name="link" />
                 </span>
@@ -64,7 +64,7 @@ const LinkList = ({ view }: { readonly view: AccessView }) => {
                     </Button>
                   )}
                 </div>
-              </li>
+              </Entry>
             ))}
           </ul>
         )}

@@ -47,7 +47,7 @@ export const ScopeChoice = <Scope extends string>({ choice, legend, wide }: {
           />
           <span>
             {Words.title(scope, titles)}
-            {choice.refusal(scope) !== undefined && <small>{choice.refusal(scope)}</small>}
+            <small>{choice.refusal(scope) ?? Words.detail(scope, titles)}</small>
           </span>
         </label>
       ))}

@@ -4,7 +4,7 @@ import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { useActions, useConnections, useSnapshot } from "../Hooks.ts"
-import { Ago, Button, Doing, Fault, Left, Section, useNow, useScopes, useSettled } from "./parts.tsx"
+import { Ago, Button, Doing, Entry, Fault, Left, Section, useNow, useScopes, useSettled } from "./parts.tsx"
 import { ScopeChoice, useScopeChoice } from "./ScopeChoice.tsx"
 import * as Words from "./words.ts"
 
@@ -80,7 +80,7 @@ const Card = ({ busy, device, onAnswer }: {
   const name = Words.deviceName(device.device)
   const buttons = { busy, wait: !settled }
   return (
-    <li className="sp-ask">
+    <Entry className="sp-ask">
       <div>
         <p className="sp-name">
           <span>{name}</span>
@@ -111,6 +111,6 @@ const Card = ({ busy, device, onAnswer }: {
           Don’t allow
         </Button>
       </div>
-    </li>
+    </Entry>
   )
 }

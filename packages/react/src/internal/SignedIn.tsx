@@ -21,11 +21,13 @@ export type SignedInState = Extract<typeof SessionState.Type, { readonly authent
  * @category components
  * @since 0.1.0
  */
-export const SignedIn = ({ children, pair = "pair", title }: {
+export const SignedIn = ({ children, pair = "pair", title, unpaired }: {
   /** What the page is called while the session is looked at. */
   readonly title: string
   /** The address of the page that pairs a browser. Default `pair`. */
   readonly pair?: string | undefined
+  /** What else a browser is told that is not paired. */
+  readonly unpaired?: ReactNode
   readonly children: (state: SignedInState) => ReactNode
 }) => {
   const { ended, fault, session } = useSnapshot()
@@ -63,6 +65,7 @@ export const SignedIn = ({ children, pair = "pair", title }: {
         <div className="sp-acts">
           <a className="sp-b" data-kind="primary" href={pair}>Enter a code</a>
         </div>
+        {!isOver && unpaired}
       </Gate>
     </main>
   )

@@ -77,6 +77,8 @@ export const Button = (
     data-kind={kind}
     data-state={busy ? "busy" : off ? "off" : "idle"}
     aria-disabled={busy || off || wait}
+    // A key that is held down presses once, whatever stands there by then.
+    onKeyDown={(event) => event.repeat && event.key === "Enter" ? event.preventDefault() : undefined}
     onClick={busy || off || wait ? (event) => event.preventDefault() : onClick}
   >
     {children}
@@ -203,10 +205,10 @@ export const Gate = ({ children, focused = false, lead, sign, title }: {
 const beforeConsent = Duration.millis(500)
 
 /**
- * Returns whether the page has been in view for half a second. A click before may have been meant for what stood at the
- * same place, so a question takes no answer until then.
+ * Returns whether what is shown has been in view for half a second, counted again when `shown` changes. A click before may
+ * have been meant for what stood at the same place, so a question takes no answer until then.
  */
-export const useSettled = (): boolean => {
+export const useSettled = (shown?: string): boolean => {
   const store = useStore()
   const [settled, setSettled] = useState(false)
   useEffect(() => {
@@ -223,9 +225,34 @@ export const useSettled = (): boolean => {
       stop()
       document.removeEventListener("visibilitychange", begin)
     }
-  }, [store])
+  }, [store, shown])
   return settled
 }
+
+/**
+ * Gives the focus to a heading if an entry or a section leaves the page with it: to that of the section, or of the page.
+ * Otherwise a keyboard would begin at the top of the page again.
+ */
+const useHeadingAfter = <E extends HTMLElement>(around: "section" | "main", heading: "h1" | "h2") => {
+  const ref = useRef<E>(null)
+  // Before it leaves the document.
+  useLayoutEffect(() => {
+    const element = ref.current
+    return () => {
+      const focused = document.activeElement
+      if (element?.contains(focused) !== true) return
+      // A pointer keeps what it was at in view.
+      const preventScroll = focused?.matches(":focus-visible") !== true
+      element.closest(around)?.querySelector<HTMLElement>(heading)?.focus({ preventScroll })
+    }
+  }, [around, heading])
+  return ref
+}
+
+/** Renders an entry of a list that an action, or another device, may take away. */
+export const Entry = (props: ComponentProps<"li">) => (
+  <li ref={useHeadingAfter<HTMLLIElement>("section", "h2")} {...props} />
+)
 
 const unnoticed = Duration.seconds(2)
 
@@ -359,7 +386,7 @@ export const Section = ({ action, children, count = 0, id, lead, title, waits = 
   const enter = useContext(Contents)
   useEffect(() => enter?.({ id, words, count, waits }), [enter, id, words, count, waits])
   return (
-    <section id={id} aria-labelledby={`${id}-h`}>
+    <section id={id} ref={useHeadingAfter("main", "h1")} aria-labelledby={`${id}-h`}>
       <div className="sp-sh">
         <div>
           <h2 id={`${id}-h`} tabIndex={-1}>{title}</h2>

@@ -84,8 +84,31 @@ export const ends = ({ lifetimeSeconds, sessionEndsAt }: {
     sessionEndsAt === null ? "" : `, and on ${day(sessionEndsAt)} at the latest`
   }`
 
+/** Says how long a session lasts that has just begun, as what follows "signed in". */
+export const lasting = ({ absoluteExpiresAt, expiresAt, lastSeenAt }: {
+  readonly lastSeenAt: DateTime.Utc
+  readonly expiresAt: DateTime.Utc
+  readonly absoluteExpiresAt: DateTime.Utc | null
+}): string =>
+  absoluteExpiresAt !== null && DateTime.isLessThanOrEqualTo(absoluteExpiresAt, expiresAt)
+    ? `until ${timeOf(absoluteExpiresAt)}`
+    : `until you sign out or don’t come for ${length(expiresAt.epochMilliseconds - lastSeenAt.epochMilliseconds)}`
+
 /** Returns what a scope is called; one without a title is told by its name. */
 export const title = (scope: string, titles: Titles): string => titles[scope] ?? AccessScope.titles[scope] ?? scope
+
+const details: Readonly<Record<string, string>> = {
+  "access:read": "Devices, open links and the activity.",
+  "access:write": "With no more than it may do itself.",
+  "connect:manage": "And choose which may connect at all.",
+  "credentials:read": "Their values are never shown.",
+  "runs:read": "See what is running, and its output.",
+  "runs:operate": "Also those that other devices started."
+}
+
+/** Says more of what a scope allows than its title does, if there is more to say and the host has not said it otherwise. */
+export const detail = (scope: string, titles: Titles): string | undefined =>
+  titles[scope] === undefined ? details[scope] : undefined
 
 const actors: Readonly<Record<string, string>> = {
   operator: "The operator",
@@ -120,9 +143,9 @@ export const place = (address: string): string => {
 }
 
 /** Says which connections close. */
-export const closing = (connections: number): string =>
+export const closing = (connections: number, devices = 1): string =>
   connections === 0
-    ? "It holds no connection open."
+    ? devices === 1 ? "It holds no connection open." : "They hold no connection open."
     : `${count(connections, "open connection")} ${connections === 1 ? "closes" : "close"}.`
 
 /** Says what has ended with a revocation. */
@@ -290,7 +313,9 @@ export const fault = ({ message, reason }: ClientError | RunsError): string => {
         ? "This is the device you are on. Choose “Sign out” instead."
         : ended(message)
     case "Forbidden":
-      return "Your session may not do this. Ask the owner, or use a device that may."
+      return reason.code === "scope_not_held"
+        ? "You cannot give what you may not do yourself."
+        : "Your session may not do this. Ask the owner, or use a device that may."
     case "Unreachable":
       return "The answer did not arrive. It may have been done: the list shows what is so once the connection is back."
     case "Unavailable":

@@ -61,7 +61,8 @@ export class RequestChanged extends Schema.TaggedError<RequestChanged>()("Reques
   client: ConnectClient
 }) {
   override get message() {
-    return "The client has asked again since, with another code; look at its request again before you decide"
+    return "This is not the code that the client shows now: it was mistyped, or the client has asked again. " +
+      "Look at its request before you decide"
   }
 }
 
