@@ -100,6 +100,7 @@ if (import.meta.main) {
   } else {
     const destination = resolve(folder)
     await mkdir(destination, { recursive: true })
+    process.stderr.write("Compiling all packages, which takes a minute or so.\n")
     await build()
     for (const name of wanted.length === 0 ? known : Array.from(await withNeeded(wanted)).sort()) {
       const { path, size } = await pack(name, destination)

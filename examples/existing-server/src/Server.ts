@@ -5,7 +5,7 @@
 import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
 import { AuthPolicy, BootstrapCredentialService, RunEventLog, SessionCredentialService } from "@sallyport/core"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
-import { Sallyport } from "@sallyport/http"
+import { Sallyport, Shutdown } from "@sallyport/http"
 import { SqlRepositories } from "@sallyport/core"
 import { SqliteClient } from "@sallyport/sqlite-node"
 import { Layer } from "effect"
@@ -23,6 +23,7 @@ const services = Layer.mergeAll(BootstrapCredentialService.layer, SessionCredent
 
 export const layer = ({ directory, port }: { readonly directory: string; readonly port: number }) =>
   HttpRouter.serve(Layer.merge(routes, Upkeep.layer)).pipe(
+    Shutdown.graceful, // a stop ends open streams and sockets first
     Layer.provide(SummariseNotes.layer), // what a run does
     Layer.provideMerge(services),
     Layer.provide([Notes.layer, SqlRepositories.layer, SecretStore.layerFileSystem(`${directory}/secrets`)]),

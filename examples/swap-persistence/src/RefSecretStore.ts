@@ -1,4 +1,5 @@
 /** A secret store on a `Ref`. `SecretStore.make` asks for a few operations, each one atomic step. */
+// #region adapter
 import { SecretStore } from "@sallyport/core"
 import { Effect, Layer, Option, Redacted, Ref } from "effect"
 
@@ -7,7 +8,6 @@ interface Entry {
   readonly bytes: Uint8Array
 }
 
-// #region adapter
 const toVersion = ({ bytes, version }: Entry): SecretStore.SecretVersion => ({
   version,
   value: Redacted.make(bytes.slice())

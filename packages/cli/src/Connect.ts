@@ -25,13 +25,14 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { CommandFailed } from "./ExitCode.ts"
 import * as Feed from "./Feed.ts"
+import { codeOf } from "./internal/failures.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Terminal from "./internal/terminal.ts"
 import * as Output from "./Output.ts"
 
 const parent = Command.make("connect").pipe(
   Command.withSharedFlags(StoreCommands.flags),
-  Command.withDescription("Decide who may connect through a relay")
+  Command.withDescription("Decide who may connect, through a relay or as a device")
 )
 
 const view = (client: ConnectClient) => new ConnectClientView({ ...client })
@@ -238,7 +239,15 @@ const decision = (name: "approve" | "reject" | "revoke" | "block", decision: Dec
             }),
             ({ client }) => client
           )
-      })
+      }).pipe(Effect.mapError((error) =>
+        codeOf(error) === "NotFound" && /^\w{4}-\w{4}$/.test(client)
+          ? new CommandFailed({
+            code: "NotFound",
+            message: `There is no client ${client}. If that is the code on its screen, name the client as ` +
+              `"sallyport connect clients" lists it, and give the code with --code`
+          })
+          : error
+      ))
       yield* Terminal.print(flags.json, Output.Decision, { client: decided }, () => toSentence(decided))
     })
   ).pipe(Command.withDescription(description))
@@ -469,7 +478,7 @@ const unlink = Command.make("unlink", Terminal.yesFlag, ({ yes }) =>
   )
 
 /**
- * Decides which clients may connect through a relay.
+ * Decides which clients may connect, through a relay or as devices.
  *
  * @category commands
  * @since 0.1.0

@@ -77,6 +77,9 @@ describe("sallyport connect", () => {
         assert.deepStrictEqual((yield* clientsOf).map(({ status }) => status), ["pending", "pending"])
 
         assert.strictEqual((yield* run(state, "approve", "unknown")).code, 3)
+        const named = yield* run(state, "approve", "AAAA-0000")
+        assert.strictEqual(named.code, 3)
+        assert.include(named.stderr, "give the code with --code")
         assert.strictEqual((yield* run(state, "approve", "fi")).code, 4)
         assert.strictEqual((yield* run(state, "approve", "fir", "--code", "0000-0000")).code, 6)
         const code = (yield* clientsOf).find(({ proofKeyThumbprint }) => proofKeyThumbprint === first)?.verificationCode

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as SqlReplayRepository from "@sallyport/core/access/SqlReplayRepository"
 import * as PgDatabase from "@sallyport/pg/PgDatabase"
 import * as PgWakeUps from "@sallyport/pg/PgWakeUps"
 import * as ConfigProvider from "effect/ConfigProvider"
@@ -16,6 +17,19 @@ const withVariables = (variables: Record<string, string>) =>
 const url = "postgres://ada:s3cret@db.example:5433/acme"
 
 describe("PgDatabase", () => {
+  it.live("a database that lets no connection in is not said to have failed to migrate", () =>
+    Effect.gen(function*() {
+      const error = yield* SqlReplayRepository.layerMigrations().pipe(
+        Layer.provide(PgDatabase.layer({ url: Redacted.make("postgres://ada:s3cret@127.0.0.1:1/acme") })),
+        Layer.build,
+        Effect.scoped,
+        Effect.flip
+      )
+      assert.include(error.message, "could not be connected to")
+      assert.include(error.message, "ECONNREFUSED")
+      assert.notInclude(error.message, "s3cret")
+    }))
+
   const configOf = (variables: Record<string, string>) =>
     Layer.build(PgDatabase.layerConfig).pipe(
       Effect.map((context) => Context.get(context, PgClient.PgClient).config),

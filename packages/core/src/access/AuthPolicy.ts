@@ -136,8 +136,8 @@ export interface Options {
   readonly host: string
   /** The policy. Without one it is `loopback-browser` on a loopback address and `remote-reachable` elsewhere. */
   readonly kind?: Kind | undefined
-  /** The address under which clients reach what is at the root of the server. */
-  readonly publicUrl?: URL | undefined
+  /** The address under which clients reach what is at the root of the server, such as `https://example.com`. */
+  readonly publicUrl?: URL | string | undefined
   /** What people call the server: a line of up to 128 characters. Without it pages show the address. */
   readonly name?: string | undefined
 }
@@ -157,18 +157,37 @@ export class InvalidAuthPolicyOptions extends Schema.TaggedError<InvalidAuthPoli
   }
 }
 
+const webUrl = (written: unknown): URL | undefined => {
+  const url = written instanceof URL ? written : URL.parse(String(written))
+  return url !== null && /^https?:$/.test(url.protocol) ? url : undefined
+}
+
+const isKind = Schema.is(Kind)
+
+/** What each option must be, as errors say it. */
+const expected: Record<keyof Options, string> = {
+  host: "an address, such as 127.0.0.1",
+  kind: `one of ${Kind.literals.join(", ")}`,
+  publicUrl: "an address, such as https://example.com",
+  name: "one line of 1 to 128 characters"
+}
+
 /**
  * Chooses the policy for the address that a server listens on. Fails with {@link PolicyRefused} if the named one is for a
- * loopback address and this is none, and with {@link InvalidAuthPolicyOptions} if the server's name is not one line;
+ * loopback address and this is none, and with {@link InvalidAuthPolicyOptions} if an option is not what it must be;
  * `unsafe-no-auth` is never chosen unasked.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (options: Options): Effect.Effect<Descriptor, InvalidAuthPolicyOptions | PolicyRefused> => {
-  if (options.name !== undefined && !Text.isLine(options.name)) {
-    return Effect.fail(new InvalidAuthPolicyOptions({ problem: "name must be one line of 1 to 128 characters" }))
-  }
+  const invalid = (name: keyof Options) =>
+    Effect.fail(new InvalidAuthPolicyOptions({ problem: `${name} must be ${expected[name]}` }))
+  if (typeof options.host !== "string") return invalid("host")
+  if (options.kind !== undefined && !isKind(options.kind)) return invalid("kind")
+  const publicUrl = options.publicUrl === undefined ? undefined : webUrl(options.publicUrl)
+  if (options.publicUrl !== undefined && publicUrl === undefined) return invalid("publicUrl")
+  if (options.name !== undefined && !Text.isLine(options.name)) return invalid("name")
   const local = isLoopback(options.host)
   const kind = options.kind ?? (local ? "loopback-browser" : "remote-reachable")
   const { sessionMethods, ...descriptor } = descriptors[kind]
@@ -176,10 +195,10 @@ export const make = (options: Options): Effect.Effect<Descriptor, InvalidAuthPol
     ? Effect.succeed({
       kind,
       ...descriptor,
-      sessionMethods: kind === "remote-reachable" && options.publicUrl === undefined
+      sessionMethods: kind === "remote-reachable" && publicUrl === undefined
         ? sessionMethods.filter((method) => method !== "dpop-access-token")
         : sessionMethods,
-      ...(options.publicUrl === undefined ? {} : { publicUrl: options.publicUrl }),
+      ...(publicUrl === undefined ? {} : { publicUrl }),
       ...(options.name === undefined ? {} : { name: options.name })
     })
     : Effect.fail(
@@ -237,17 +256,10 @@ const layerOf = <E, R>(policy: Effect.Effect<Descriptor, E, R>): Layer.Layer<Aut
 export const layer = (options: Options): Layer.Layer<AuthPolicy, InvalidAuthPolicyOptions | PolicyRefused> =>
   layerOf(make(options))
 
-const webUrl = (written: unknown): URL | undefined => {
-  const url = URL.parse(String(written))
-  return url !== null && /^https?:$/.test(url.protocol) ? url : undefined
-}
-
 const readName = (written: unknown): string | undefined => {
   const name = String(written)
   return Text.isLine(name) ? name : undefined
 }
-
-const isKind = Schema.is(Kind)
 
 /**
  * Provides the policy of the configuration: `SALLYPORT_HOST`, the address that the server listens on, `127.0.0.1` unless
@@ -266,14 +278,14 @@ export const layerConfig: Layer.Layer<
       InvalidAuthPolicyOptions
     >("SALLYPORT", (problem) => new InvalidAuthPolicyOptions({ problem }))
     return yield* make({
-      host: (yield* read.optional("host", "an address, such as 127.0.0.1", String)) ?? "127.0.0.1",
+      host: (yield* read.optional("host", expected.host, String)) ?? "127.0.0.1",
       kind: yield* read.optional(
         "policy",
-        `one of ${Kind.literals.join(", ")}`,
+        expected.kind,
         (written) => isKind(written) ? written : undefined
       ),
-      publicUrl: yield* read.optional("publicUrl", "an address, such as https://example.com", webUrl),
-      name: yield* read.optional("name", "one line of 1 to 128 characters", readName)
+      publicUrl: yield* read.optional("publicUrl", expected.publicUrl, webUrl),
+      name: yield* read.optional("name", expected.name, readName)
     })
   })
 )

@@ -528,7 +528,9 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       const held = by === "operator" ? vocabulary : by.scopes
       const scopes = request.scopes === "all" ? held : request.scopes
       const missing = AccessScope.missing(held, scopes)
-      if (missing.length > 0) return yield* fail(new ScopeNotHeld({ missing }))
+      if (missing.length > 0) {
+        return yield* fail(new ScopeNotHeld({ missing, ...(by === "operator" ? { vocabulary } : {}) }))
+      }
       const millis = yield* lifetimeMillis(request.lifetime)
       const code = yield* PairingCode.generate(request.kind ?? "device").pipe(
         Effect.provideService(SecureRandom.SecureRandom, random)

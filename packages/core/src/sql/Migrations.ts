@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as SqlError from "effect/sql/SqlError"
 import * as Dialect from "./Dialect.ts"
 import { CurrentProgress, makePgTransaction, type Progress } from "./internal/pgTransaction.ts"
 import { within } from "./internal/within.ts"
@@ -38,6 +39,10 @@ const causesOf = (error: unknown): ReadonlyArray<string> => {
   return Array.from(new Set([text(error), text(innermost)]))
 }
 
+/** Tells whether a database, or its server, let no connection in. */
+const refusesConnections = (error: unknown): boolean =>
+  SqlError.isSqlError(error) && (error.reason._tag === "ConnectionError" || error.reason._tag === "AuthenticationError")
+
 /**
  * Reports that a migration, or the statement that records it, failed; nothing of it was kept.
  *
@@ -48,8 +53,11 @@ export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("Migr
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    return `could not be migrated and was left as it was: ${causesOf(this.cause).join(": ")}; mend that, or choose ` +
-      `another database or prefix, and start again`
+    const causes = causesOf(this.cause).join(": ")
+    return refusesConnections(this.cause)
+      ? `could not be connected to: ${causes}; start it, or correct its address, user and password, and start again`
+      : `could not be migrated and was left as it was: ${causes}; mend that, or choose another database or prefix, and ` +
+        "start again"
   }
 }
 

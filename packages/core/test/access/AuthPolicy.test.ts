@@ -126,6 +126,24 @@ describe("AuthPolicy", () => {
       assert.strictEqual(policy.kind, "loopback-browser")
     }))
 
+  it.effect("AUTH-01: takes the public address as a text too, and says which option is not what it must be", () =>
+    Effect.gen(function*() {
+      const { publicUrl } = yield* AuthPolicy.make({ host: "127.0.0.1", publicUrl: "https://box.example/base" })
+      assert.strictEqual(publicUrl?.href, "https://box.example/base")
+      for (const url of ["box.example", "", "ftp://box.example"]) {
+        const error = yield* Effect.flip(AuthPolicy.make({ host: "127.0.0.1", publicUrl: url }))
+        assert.include(error.message, "publicUrl must be an address, such as https://example.com", url)
+      }
+      // As a program in JavaScript may misspell them.
+      const misspelt = [["host", `{"hostname":"::1"}`], ["kind", `{"host":"::1","kind":"loopback"}`]] as const
+      for (const [name, written] of misspelt) {
+        const options: AuthPolicy.Options = JSON.parse(written)
+        const error = yield* Effect.flip(AuthPolicy.make(options))
+        assert.instanceOf(error, AuthPolicy.InvalidAuthPolicyOptions, name)
+        assert.include(error.message, `${name} must be `)
+      }
+    }))
+
   it.effect("AUTH-01: a server has the name that its owner gave it, if that is one line", () =>
     Effect.gen(function*() {
       assert.strictEqual((yield* AuthPolicy.make({ host: "::1", name: "Ada’s server" })).name, "Ada’s server")

@@ -305,6 +305,8 @@ describe("delegation", () => {
         problem(links.issue({ issuedBy: "operator", scopes }))
       assert.strictEqual(yield* ask(["runs:read"]), "let in")
       assert.strictEqual(yield* ask(["runs:read", "access:write"]), "ScopeNotHeld")
+      const { message } = yield* Effect.flip(links.issue({ issuedBy: "operator", scopes: ["access:write"] }))
+      assert.include(message, "This server has no scope access:write; it has runs:read")
     }).pipe(Effect.provide(Environment)))
 
   it.effect("BOOT-08 AUTH-02: all is the vocabulary that the service was built with, or what the session holds", () =>

@@ -105,6 +105,8 @@ export const openError = (cause: unknown, filename: string, readonly: boolean): 
     reason: classify(
       cause,
       "open",
-      `${failure.open} ${JSON.stringify(filename)}: ${messageOf(cause)}. ${openAdvice(errcodeOf(cause), readonly)}`
+      `${failure.open} ${JSON.stringify(filename)}: ${messageOf(cause).replace(/\.$/, "")}. ${
+        openAdvice(errcodeOf(cause), readonly)
+      }`
     )
   })
