@@ -40,7 +40,8 @@ export const bundle = async (directory: string) => {
       rolldownOptions: {
         // What `ws` takes if it is there.
         external: ["bufferutil", "utf-8-validate"],
-        output: { entryFileNames: "bin.js", chunkFileNames: "internal/bundled/[name]-[hash].js" }
+        // The comments are those of the sources, which are in the tarball; half of a start's reading would go to them.
+        output: { entryFileNames: "bin.js", chunkFileNames: "internal/bundled/[name]-[hash].js", comments: false }
       }
     }
   })

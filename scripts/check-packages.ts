@@ -179,6 +179,10 @@ const contents = async ({ directory, files, manifest }: Package) => {
       return [".js", ".js.map", ".d.ts", ".d.ts.map"].map((extension) => stem + extension)
     })
   ])
+  // The command is one file, which has no map, and what that loads later: `scripts/bundle.ts`.
+  const bundled = files.filter((file) => file.startsWith("dist/internal/bundled/"))
+  if (bundled.length > 0) expected.delete("dist/bin.js.map")
+  for (const file of bundled) expected.add(file)
   return [
     ...[...expected].filter((file) => !files.includes(file)).map((file) => `${file} is missing`),
     ...files.filter((file) => !expected.has(file)).map((file) => `${file} does not belong there`)
@@ -210,7 +214,7 @@ const links = async ({ files, unpacked }: Package) => {
 
 /** The largest size of each tarball, in KiB: some 15 % above what it has. */
 const largestTarballs: Readonly<Record<string, number>> = {
-  cli: 1780,
+  cli: 1300,
   client: 135,
   connect: 105,
   contract: 90,
