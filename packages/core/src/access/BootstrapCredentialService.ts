@@ -529,7 +529,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       const scopes = request.scopes === "all" ? held : request.scopes
       const missing = AccessScope.missing(held, scopes)
       if (missing.length > 0) {
-        return yield* fail(new ScopeNotHeld({ missing, ...(by === "operator" ? { vocabulary } : {}) }))
+        const unknown = AccessScope.missing(vocabulary, missing)
+        return yield* fail(new ScopeNotHeld(unknown.length > 0 ? { missing: unknown, vocabulary } : { missing }))
       }
       const millis = yield* lifetimeMillis(request.lifetime)
       const code = yield* PairingCode.generate(request.kind ?? "device").pipe(

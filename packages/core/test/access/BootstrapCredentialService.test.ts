@@ -305,8 +305,11 @@ describe("delegation", () => {
         problem(links.issue({ issuedBy: "operator", scopes }))
       assert.strictEqual(yield* ask(["runs:read"]), "let in")
       assert.strictEqual(yield* ask(["runs:read", "access:write"]), "ScopeNotHeld")
-      const { message } = yield* Effect.flip(links.issue({ issuedBy: "operator", scopes: ["access:write"] }))
-      assert.include(message, "This server has no scope access:write; it has runs:read")
+      const session = yield* Effect.provide(sessionWith(["runs:read"]), services())
+      for (const issuedBy of ["operator", session] as const) {
+        const { message } = yield* Effect.flip(links.issue({ issuedBy, scopes: ["access:write"] }))
+        assert.include(message, "This server has no scope access:write; it has runs:read")
+      }
     }).pipe(Effect.provide(Environment)))
 
   it.effect("BOOT-08 AUTH-02: all is the vocabulary that the service was built with, or what the session holds", () =>

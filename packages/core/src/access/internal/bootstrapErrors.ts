@@ -63,24 +63,22 @@ export class ScopeNotGranted extends Schema.TaggedError<ScopeNotGranted>()("Scop
 }
 
 /**
- * Reports an attempt to hand on scopes that the issuer of the link doesn't hold, or, of the operator, that this server does
- * not have. No link was made.
+ * Reports an attempt to hand on scopes that the issuer of the link doesn't hold, or that this server does not have. No link
+ * was made.
  *
  * @category errors
  * @since 0.1.0
  */
 export class ScopeNotHeld extends Schema.TaggedError<ScopeNotHeld>()("ScopeNotHeld", {
   missing: Schema.Array(AccessScope.AccessScope),
-  /** The scopes of the server, if the operator asked for one that is none of them. */
+  /** The scopes of the server, if one was asked for that is none of them. */
   vocabulary: Schema.optionalKey(Schema.Array(AccessScope.AccessScope))
 }) {
   override get message() {
-    return this.vocabulary !== undefined
-      ? `This server has no scope ${this.missing.join(", ")}; it has ${
-        this.vocabulary.join(", ")
-      }, and more if its host ` +
-        "provides them as AccessScope.Vocabulary"
-      : `You cannot hand on ${this.missing.join(", ")}: you don't hold it yourself`
+    const missing = this.missing.join(", ")
+    if (this.vocabulary === undefined) return `You cannot hand on ${missing}: you don't hold it yourself`
+    return `This server has no scope ${missing}; it has ${this.vocabulary.join(", ")}, and more if its host provides ` +
+      "them as AccessScope.Vocabulary"
   }
 }
 
