@@ -151,13 +151,15 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
         Option.map(yield* sessions.findById(sid(step.id)), timeless),
         yield* sessions.findByTokenDigest(`token-digest-of-${step.id}`)
       ]
-    case "renew":
-      return yield* sessions.renew(
+    case "renew": {
+      const renewed = yield* sessions.renew(
         { id: sid(step.id), dueBeforeMillis: start + step.due, lifetimeMillis: step.lifetime },
         at(step.now)
       )
-    case "refresh":
-      return yield* sessions.refresh({
+      return Option.map(renewed, timeless)
+    }
+    case "refresh": {
+      const outcome = yield* sessions.refresh({
         id: sid(step.id),
         presentedDigest: refreshDigest(step.id, step.presented),
         proofKeyThumbprint: step.key ?? undefined,
@@ -171,22 +173,28 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
           tokenExpiresAtMillis: start + step.now + 5
         }
       }, at(step.now))
+      return "row" in outcome ? { ...outcome, row: timeless(outcome.row) } : outcome
+    }
     case "useTokens":
       return yield* sessions.useTokens(`new-token-of-${step.id}-${step.next}`, start + step.now)
     case "isKeyInUse":
       return yield* sessions.isKeyInUse({ keyId: step.keyId, nowMillis: start + step.now })
-    case "list":
-      return yield* sessions.list({
+    case "list": {
+      const listed = yield* sessions.list({
         nowMillis: start + step.now,
         subject: step.subject ?? undefined,
         afterId: step.after === null ? undefined : sid(step.after),
         limit: step.limit
       })
-    case "rename":
-      return yield* sessions.rename(
+      return listed.map(timeless)
+    }
+    case "rename": {
+      const renamed = yield* sessions.rename(
         { id: sid(step.id), subject: step.subject ?? undefined, label: `renamed at ${step.now}` },
         at(step.now)
       )
+      return Option.map(renamed, timeless)
+    }
     case "revoke": {
       const target = {
         id: bySession(step.id),
