@@ -222,7 +222,7 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
           {
             args: ["connect", "approve", "first", "--code", "0000-0000", ...here],
             code: "Changed",
-            says: /look at its request again/
+            says: /Look at its request before you decide/
           },
           { args: ["connect", "security", "--state-dir", broken], code: "Unreadable", says: /until it is set again/ },
           {

@@ -251,7 +251,7 @@ describe("devices", () => {
         `${code}7`,
         `${code}${code}`,
         String(asked.json.user_code),
-        "x".repeat(60_000)
+        "x".repeat(30_000)
       ]
       const before = yield* server.send({ path: "/api/auth/connect-clients", headers: bearer(owner) })
       const answers = yield* Effect.forEach(
