@@ -14,6 +14,33 @@ const onDatabases = [
   "{faults,examples/*}/test/*.databases.test.ts"
 ]
 
+/**
+ * The tests that may start a browser, which ends with their file: each of them loads its modules itself. All others share what
+ * was loaded before, which takes longer than most of them run.
+ */
+const withBrowsers = [
+  "packages/{cli,react,web}/test/**/*.test.ts",
+  "examples/*/test/**/*.test.ts",
+  "packages/client/test/{Browser,ConnectBrowser,Refresh,readmePrograms}.test.ts",
+  "packages/{durable-streams/test/StoredDocuments,http/test/PairPage}.test.ts"
+]
+const onDatabasesWithBrowsers = [
+  "examples/*/test/*.databases.test.ts",
+  "packages/core/test/runs/RunCuts.databases.test.ts"
+]
+
+const setup = ["scripts/pages.ts", "test-support/programsSetup.ts"]
+
+const project = (name: string, options: {
+  readonly isolate: boolean
+  readonly include: Array<string>
+  readonly exclude: ReadonlyArray<string>
+  readonly globalSetup: Array<string>
+}) => ({
+  extends: true as const,
+  test: { name, ...options, exclude: ["**/node_modules/**", ...options.exclude] }
+})
+
 export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions, externalConditions: conditions } },
@@ -26,27 +53,30 @@ export default defineConfig({
     // The processes that tests start share what Node compiles from the sources: each starts in half the time.
     env: { NODE_COMPILE_CACHE: fileURLToPath(new URL("node_modules/.cache/node-compile", import.meta.url)) },
     projects: [
-      {
-        extends: true,
-        test: {
-          name: "library",
-          globalSetup: ["scripts/pages.ts", "test-support/programsSetup.ts"],
-          include: [
-            "packages/*/test/**/*.test.ts",
-            "examples/*/test/**/*.test.ts",
-            "{faults/test,test-support}/*.test.ts"
-          ],
-          exclude: ["**/node_modules/**", ...onDatabases]
-        }
-      },
-      {
-        extends: true,
-        test: {
-          name: "databases",
-          include: onDatabases,
-          globalSetup: ["scripts/pages.ts", "test-support/programsSetup.ts", "test-support/postgresSetup.ts"]
-        }
-      }
+      project("library", {
+        isolate: false,
+        include: ["packages/*/test/**/*.test.ts", "{faults/test,test-support}/*.test.ts"],
+        exclude: [...onDatabases, ...withBrowsers],
+        globalSetup: setup
+      }),
+      project("library, with browsers", {
+        isolate: true,
+        include: withBrowsers,
+        exclude: onDatabases,
+        globalSetup: setup
+      }),
+      project("databases", {
+        isolate: false,
+        include: onDatabases,
+        exclude: onDatabasesWithBrowsers,
+        globalSetup: [...setup, "test-support/postgresSetup.ts"]
+      }),
+      project("databases, with browsers", {
+        isolate: true,
+        include: onDatabasesWithBrowsers,
+        exclude: [],
+        globalSetup: [...setup, "test-support/postgresSetup.ts"]
+      })
     ]
   }
 })

@@ -62,7 +62,8 @@ const initialise = async (directory: string, programs: string) => {
     "--username=postgres",
     "--auth=scram-sha-256",
     "--encoding=UTF8",
-    "--no-sync"
+    "--no-sync",
+    "--set=scram_iterations=1"
   ], { ...options, cwd: directory })
   await rm(passwordFile)
 }

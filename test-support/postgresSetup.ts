@@ -26,6 +26,9 @@ declare module "vitest" {
 }
 
 export default async (project: TestProject) => {
+  // All projects of a run use the server that the first has started.
+  const started = process.env["TEST_POSTGRES"]
+  if (started !== undefined) return project.provide("postgres", JSON.parse(started))
   const server = spawn(process.execPath, [fileURLToPath(new URL("./postgresServer.ts", import.meta.url))], {
     // A separate process group, so that an interrupt from the terminal does not race with the orderly end.
     detached: true,
@@ -39,6 +42,7 @@ export default async (project: TestProject) => {
     exited.then(() => reject(new Error(errors.join(""))), reject)
   })
   project.provide("postgres", address)
+  process.env["TEST_POSTGRES"] = JSON.stringify(address)
   return async () => {
     server.stdin.end()
     await exited
