@@ -216,10 +216,17 @@ describe("a browser", () => {
         const server = yield* Sallyport.serve(yield* Sallyport.freshState)
         const chromium = yield* Browser.browser
         const { page, problems } = yield* open(yield* Browser.profile(chromium))
+        let asked = 0
+        // The page follows its runs from the moment in which it is let in.
+        yield* step(() =>
+          page.route(
+            "**/api/runs/events*",
+            (route) => asked++ === 0 ? route.fulfill({ status: 502, body: "bad gateway" }) : route.continue()
+          )
+        )
         yield* pair(page, server.pairingUrl)
 
         const keys: Array<string | undefined> = []
-        let asked = 0
         yield* step(async () => {
           // The server accepts the first start, and the page never learns that.
           await page.route("**/api/runs", async (route) => {
@@ -229,11 +236,6 @@ describe("a browser", () => {
             await route.fetch()
             await route.abort("connectionreset")
           })
-          // An EventSource does not try again by itself after an answer that is an error.
-          await page.route(
-            "**/events*",
-            (route) => asked++ === 0 ? route.fulfill({ status: 502, body: "bad gateway" }) : route.continue()
-          )
         })
         yield* click(page, "Count to 30")
         yield* seen(page, 1)
