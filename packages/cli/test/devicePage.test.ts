@@ -16,14 +16,14 @@ const form = (server: { readonly url: string }, path: string, parameters: Record
     body: new URLSearchParams({ client_id: "build-agent", ...parameters }).toString()
   })
 
-/** Presses Tab until what has the focus is called that. */
+/** Presses Tab until what has the focus is called that; more may be said below its name. */
 const tabTo = (page: Page, name: string) =>
   step(async () => {
     for (let presses = 0; presses < 40; presses++) {
       const found = await page.evaluate((name) => {
         const focused = document.activeElement
-        const label = focused instanceof HTMLInputElement ? focused.labels?.[0] : focused
-        return label?.textContent === name
+        const label = focused instanceof HTMLInputElement ? focused.labels?.[0]?.querySelector("span") : focused
+        return (label?.firstChild ?? label)?.textContent === name
       }, name)
       if (found) return
       await page.keyboard.press("Tab")
