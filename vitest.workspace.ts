@@ -15,16 +15,18 @@ const onDatabases = [
 ]
 
 /**
- * The tests that may start a browser, which ends with their file: each of them loads its modules itself. All others share what
- * was loaded before, which takes longer than most of them run.
+ * The tests whose files load their modules themselves: those that may start a browser, which ends with its file, and one that
+ * looks at what modules do when they are loaded. All others share what was loaded before, which takes longer than most of them
+ * run.
  */
-const withBrowsers = [
+const apart = [
   "packages/{cli,react,web}/test/**/*.test.ts",
   "examples/*/test/**/*.test.ts",
   "packages/client/test/{Browser,ConnectBrowser,Refresh,readmePrograms}.test.ts",
-  "packages/{durable-streams/test/StoredDocuments,http/test/PairPage}.test.ts"
+  "packages/{durable-streams/test/StoredDocuments,http/test/PairPage}.test.ts",
+  "test-support/regularExpressions.test.ts"
 ]
-const onDatabasesWithBrowsers = [
+const apartOnDatabases = [
   "examples/*/test/*.databases.test.ts",
   "packages/core/test/runs/RunCuts.databases.test.ts"
 ]
@@ -56,24 +58,24 @@ export default defineConfig({
       project("library", {
         isolate: false,
         include: ["packages/*/test/**/*.test.ts", "{faults/test,test-support}/*.test.ts"],
-        exclude: [...onDatabases, ...withBrowsers],
+        exclude: [...onDatabases, ...apart],
         globalSetup: setup
       }),
-      project("library, with browsers", {
+      project("library, apart", {
         isolate: true,
-        include: withBrowsers,
+        include: apart,
         exclude: onDatabases,
         globalSetup: setup
       }),
       project("databases", {
         isolate: false,
         include: onDatabases,
-        exclude: onDatabasesWithBrowsers,
+        exclude: apartOnDatabases,
         globalSetup: [...setup, "test-support/postgresSetup.ts"]
       }),
-      project("databases, with browsers", {
+      project("databases, apart", {
         isolate: true,
-        include: onDatabasesWithBrowsers,
+        include: apartOnDatabases,
         exclude: [],
         globalSetup: [...setup, "test-support/postgresSetup.ts"]
       })
