@@ -1,5 +1,6 @@
 /**
- * Provides each test file with one real Chromium, and checks how accessible its pages are.
+ * Provides each test file with one real Chromium, and checks how accessible its pages are. The browser ends with its file, so
+ * that files which use it are named among those apart in `vitest.workspace.ts`.
  */
 import type * as Axe from "axe-core"
 import * as Effect from "effect/Effect"

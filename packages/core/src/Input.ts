@@ -76,7 +76,7 @@ export const isBoundedJson = (text: string, maxBytes: number = maxJson.bytes): b
   // A shorter text cannot have as many.
   if (text.length < 4 * maxJson.names * times) return true
   const names = new Set<string>()
-  // Most names are of those that came last: where they start, and how long they are, by a hash.
+  // The starts and lengths of the names that came last, by a hash: most names are among them, and need no text made of them.
   const starts = new Int32Array(256)
   const lengths = new Int32Array(256)
   const isRecent = (slot: number, start: number, length: number): boolean => {

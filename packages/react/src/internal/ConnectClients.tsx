@@ -155,7 +155,7 @@ const WaitCard = ({ busy, client, now, onBlock, onDecide }: {
   } = client
   const choice = useScopeChoice(requestedScopes ?? [])
   const { granted } = choice
-  const isNarrow = requestedScopes !== undefined && granted.length === 0
+  const givesNothing = requestedScopes !== undefined && granted.length === 0
   // The code that was seen goes with the decision: a request that was made again is not approved by an old click.
   const seen = { client: proofKeyThumbprint, code: verificationCode }
   return (
@@ -185,7 +185,7 @@ const WaitCard = ({ busy, client, now, onBlock, onDecide }: {
       {requestedScopes !== undefined && (
         <details className="sp-fold sp-wide">
           <summary>
-            {granted.length === 0 ? "It would do nothing." : (
+            {givesNothing ? "It would do nothing." : (
               <>
                 It may <Doing scopes={granted} />.
               </>
@@ -197,7 +197,7 @@ const WaitCard = ({ busy, client, now, onBlock, onDecide }: {
       <div className="sp-row">
         <Button
           busy={busy}
-          off={isNarrow}
+          off={givesNothing}
           wait={!settled}
           onClick={() =>
             onDecide("approve", requestedScopes === undefined ? seen : { ...seen, scopes: granted.filter(isScope) })}

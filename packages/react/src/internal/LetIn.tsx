@@ -19,10 +19,10 @@ import {
   Icon,
   Left,
   Note,
+  ScopeName,
   useNow,
   useServer,
-  useSettled,
-  useTitles
+  useSettled
 } from "./parts.tsx"
 import * as Words from "./words.ts"
 
@@ -144,7 +144,6 @@ export const LetIn = ({ pair }: {
   const { issueLink } = useConnections()
   const { act, busy, clear, fault } = useActions()
   const { session } = useSnapshot()
-  const titles = useTitles()
   const [open, setOpen] = useState(false)
   const [preset, setPreset] = useState("Watch and run")
   const [chosen, setChosen] = useState<ReadonlyArray<AccessScope>>(["runs:read"])
@@ -206,10 +205,7 @@ export const LetIn = ({ pair }: {
                             target.checked ? [...chosen, scope] : chosen.filter((other) => other !== scope)
                           )}
                       />
-                      <span>
-                        {Words.title(scope, titles)}
-                        <small>{Words.detail(scope, titles)}</small>
-                      </span>
+                      <ScopeName name={scope} />
                     </label>
                   ))}
                 </div>

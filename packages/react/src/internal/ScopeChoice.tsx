@@ -1,6 +1,5 @@
 import { useState } from "react"
-import { useScopes, useTitles } from "./parts.tsx"
-import * as Words from "./words.ts"
+import { ScopeName, useScopes } from "./parts.tsx"
 
 /**
  * Holds which of the scopes that were asked for a person gives: all that the person has, but for those that are the
@@ -32,25 +31,19 @@ export const ScopeChoice = <Scope extends string>({ choice, legend, wide }: {
   readonly choice: ReturnType<typeof useScopeChoice<Scope>>
   readonly legend: string
   readonly wide?: boolean
-}) => {
-  const titles = useTitles()
-  return (
-    <fieldset className={wide === true ? "sp-checks sp-wide" : "sp-checks"}>
-      <legend className="sp-label">{legend}</legend>
-      {choice.asked.map((scope) => (
-        <label key={scope} className="sp-check">
-          <input
-            type="checkbox"
-            checked={choice.granted.includes(scope)}
-            disabled={choice.refusal(scope) !== undefined}
-            onChange={({ target }) => choice.give(scope, target.checked)}
-          />
-          <span>
-            {Words.title(scope, titles)}
-            <small>{choice.refusal(scope) ?? Words.detail(scope, titles)}</small>
-          </span>
-        </label>
-      ))}
-    </fieldset>
-  )
-}
+}) => (
+  <fieldset className={wide === true ? "sp-checks sp-wide" : "sp-checks"}>
+    <legend className="sp-label">{legend}</legend>
+    {choice.asked.map((scope) => (
+      <label key={scope} className="sp-check">
+        <input
+          type="checkbox"
+          checked={choice.granted.includes(scope)}
+          disabled={choice.refusal(scope) !== undefined}
+          onChange={({ target }) => choice.give(scope, target.checked)}
+        />
+        <ScopeName name={scope} refusal={choice.refusal(scope)} />
+      </label>
+    ))}
+  </fieldset>
+)

@@ -285,6 +285,18 @@ export const useTitles = (): Words.Titles =>
 /** Says what scopes allow, as what follows "may". */
 export const Doing = ({ scopes }: { readonly scopes: ReadonlyArray<string> }) => <>{Words.doing(scopes, useTitles())}</>
 
+/** Names a scope in a choice, with more of what it allows below its name, or why it cannot be chosen. */
+export const ScopeName = ({ name, refusal }: { readonly name: string; readonly refusal?: string | undefined }) => {
+  const titles = useTitles()
+  const more = refusal ?? Words.detail(name, titles)
+  return (
+    <span>
+      {Words.title(name, titles)}
+      {more !== undefined && <small>{more}</small>}
+    </span>
+  )
+}
+
 /** Renders what is below once the server has told who has access. */
 export const Known = ({ children }: { readonly children: (view: AccessView) => ReactNode }) => {
   const { access } = useSnapshot()

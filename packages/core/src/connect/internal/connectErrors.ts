@@ -126,7 +126,7 @@ export class ReasonNotAllowed extends Schema.TaggedError<ReasonNotAllowed>()("Re
  */
 export class CodeNeeded extends Schema.TaggedError<CodeNeeded>()("CodeNeeded", {}) {
   override get message() {
-    return "A device is approved with the code that its screen shows; compare it, then give it as the code: --code at the terminal"
+    return "A device is approved with the code that its screen shows; compare it, then give it as `code` with the approval"
   }
 }
 
