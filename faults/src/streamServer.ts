@@ -62,8 +62,11 @@ const server = HttpRouter.serve(DurableStreamsRoutes.layer(), { disableLogger: t
 )
 
 Layer.launch(server).pipe(
+  Effect.tapCause((cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logError(cause)),
   Effect.provide(Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])),
   NodeRuntime.runMain({
+    // It would tell of a failed start on standard output, which is for the announcement.
+    disableErrorReporting: true,
     // A server that SIGTERM stops has not failed.
     teardown: (exit, onExit) =>
       Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? onExit(0) : Runtime.defaultTeardown(exit, onExit)
