@@ -10,7 +10,7 @@ import * as RelayHandlers from "@sallyport/connect/RelayHandlers"
 import * as RelayProofRepository from "@sallyport/connect/RelayProofRepository"
 import * as TokenStorage from "@sallyport/client/TokenStorage"
 import * as AccessGroup from "@sallyport/contract/AccessGroup"
-import { ConnectEnvironmentApi, RelayApi } from "@sallyport/contract/ConnectProtocol"
+import { ConnectEnvironmentApi, decisionData, RelayApi } from "@sallyport/contract/ConnectProtocol"
 import * as RunGroup from "@sallyport/contract/RunGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
@@ -118,8 +118,12 @@ const answersOf = <Id extends string, Groups extends HttpApiGroup.Constraint>(ap
   return found
 }
 
-/** How much of each of these units is let in, and of others what takes as long; all of it may be longer, and is linear. */
-const measuredSize = 131_000
+/** The longest answer that a client takes, but for the brackets around. */
+const largestAnswer = 1_048_570
+/** How much of an event is measured. It may be longer, and what it takes is linear (docs/decisions/0039). */
+const largestEvent = 262_140
+/** What comes of a stream at once at most. */
+const largestChunk = 65_536
 
 const readStored = (text: string) =>
   TokenStorage.TokenStorage.use(({ tokens }) => tokens).pipe(
@@ -139,16 +143,28 @@ const readStored = (text: string) =>
     Effect.runPromise
   )
 
-/** Lists the parts of hostile JSON that stand between `[` and `1]`. */
-const jsonUnits = ["1,", `"aaaa",`, `{"aaaaa":0},`]
 const ofJson = (decode: (text: string) => unknown) => (text: string) => decode(`[${text}1]`)
+/**
+ * Lists the parts of hostile JSON of a size, which stand between `[` and `1]`: as many as are taken, each with a string that
+ * makes the text as long as it may be; and strings alone.
+ */
+const jsonUnits = (largest: number) => {
+  const filled = (before: string, after: string, times: number) =>
+    `${before}${"a".repeat(Math.ceil(largest / times) - before.length - after.length)}${after}`
+  return [
+    filled(`"`, `",`, Input.maxJson.entries),
+    filled(`{"a":"`, `"},`, Input.maxJson.parts),
+    filled(`["`, `"],`, Input.maxJson.parts),
+    `"${String.raw`\"`.repeat(510)}",`
+  ]
+}
 
 /** The decoders of what a client meets: answers, events, messages and stored state. */
 const clientDecoders: ReadonlyArray<Decoder> = [
   ...[...answersOf(SallyportApi), ...answersOf(RelayApi)].map(([name, schema]) =>
     decoder(
       `an answer of ${name}`,
-      measuredSize,
+      largestAnswer,
       ofJson((text) =>
         Effect.runPromise(Effect.exit(Answer.call(
           Effect.succeed(HttpClientResponse.fromWeb(HttpClientRequest.get("http://a"), new Response(text))),
@@ -156,46 +172,54 @@ const clientDecoders: ReadonlyArray<Decoder> = [
           Duration.minutes(1)
         )))
       ),
-      jsonUnits
+      jsonUnits(largestAnswer)
     )
   ),
   decoder(
     "an answer that is an error",
-    measuredSize,
+    largestAnswer,
     ofJson((text) =>
       Effect.runPromise(Effect.exit(Answer.failureOf(
         HttpClientResponse.fromWeb(HttpClientRequest.get("http://a"), new Response(text, { status: 404 }))
       )))
     ),
-    jsonUnits
+    jsonUnits(largestAnswer)
   ),
-  decoder("stored tokens", measuredSize, ofJson(readStored), jsonUnits),
+  decoder("stored tokens", 131_000, ofJson(readStored), ["1,", `"aaaa",`, `{"aaaaa":0},`]),
   decoder(
     "a message of the feed",
-    measuredSize,
+    largestEvent,
     ofJson(Schema.decodeUnknownOption(AccessGroup.AccessMessage)),
-    jsonUnits
+    jsonUnits(largestEvent)
   ),
   ...Object.keys(AccessGroup.feedData).map((event) =>
     decoder(
       `an event ${event}`,
-      measuredSize,
+      largestEvent,
       ofJson((data) => Schema.decodeUnknownOption(AccessGroup.KnownEvent)({ id: "1", event, data })),
-      jsonUnits
+      jsonUnits(largestEvent)
     )
   ),
   ...["run", "data", "end"].map((event) =>
     decoder(
       `an event ${event} of runs`,
-      measuredSize,
+      largestEvent,
       ofJson((data) => Schema.decodeUnknownOption(RunGroup.RunsStreamEvent)({ id: "1", event, data })),
-      jsonUnits
+      jsonUnits(largestEvent)
     )
   ),
-  decoder("a stream of events", measuredSize, (text) => {
+  ...Object.entries(decisionData).map(([event, schema]) =>
+    decoder(
+      `an event ${event} of a relay`,
+      largestEvent,
+      ofJson(Schema.decodeUnknownOption(Schema.fromJsonString(schema))),
+      jsonUnits(largestEvent)
+    )
+  ),
+  decoder("a chunk of a stream of events", largestChunk, (text) => {
     const events: Array<unknown> = []
-    const parser = Sse.makeParser((event) => events.push(event), { maxEventSize: measuredSize })
-    for (let at = 0; at < text.length; at += 1_024) parser.feed(text.slice(at, at + 1_024))
+    const parser = Sse.makeParser((event) => events.push(event), { maxEventSize: largestEvent })
+    parser.feed(text)
     return events
   }, ["a", "data:a\n", "\n", "data:a\n\n", "id:1\nevent:a\n", ":\n", "\r", "\ufeff"])
 ]

@@ -40,7 +40,7 @@ for (const { decode, largest, name, units } of decoders) {
   await count()
   for (const unit of units) {
     counts.push({
-      name: `${name} of ${JSON.stringify(unit)}`,
+      name: `${name} of ${JSON.stringify(unit.slice(0, 40))}`,
       half: await workOf(() => decode(of(unit, largest / 2))),
       whole: await workOf(() => decode(of(unit, largest)))
     })

@@ -56,10 +56,10 @@ export const make = (log: AccessLog["Service"]): Links.BootstrapCredentialReposi
     redeem: ({ codeDigest, repeatMillis, replaces, session }, context) =>
       log.change("redeem", (state): Decision<Links.RedeemOutcome> | Error => {
         const { nowMillis } = context
-        const before = Array.from(state.sessions.values()).find((row) =>
+        const [before] = Array.from(state.sessions.values()).filter((row) =>
           row.redemptionDigest !== null && row.redemptionDigest === session.redemptionDigest &&
           Sessions.isLive(row, nowMillis) && row.createdAtMillis + repeatMillis > nowMillis
-        )
+        ).sort((a, b) => a.id < b.id ? -1 : 1)
         if (before !== undefined) return { answer: { _tag: "Repeated", session: before } }
         const row = withDigest(state, codeDigest)
         const reason = Links.refusal(row, { ...session, nowMillis })

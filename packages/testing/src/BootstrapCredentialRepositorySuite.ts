@@ -617,6 +617,25 @@ export const suite = <E>(
     )
 
     test(
+      "BOOT-10: of several sessions of one attempt the first by its id is the answer, in whichever order they began",
+      Effect.gen(function*() {
+        const { links } = yield* AccessRepository
+        yield* links.insert(linkRow("one", { remainingUses: 3 }), at(0))
+        const attempt = (id: string, repeatMillis: number) =>
+          links.redeem({
+            ...redemption("one"),
+            session: sessionRow(id, { redemptionDigest: "same" }),
+            repeatMillis
+          }, at(1))
+        for (const id of ["b", "a", "c"]) assert.strictEqual((yield* attempt(id, -1_000_000))._tag, "Redeemed")
+        assert.deepStrictEqual(yield* attempt("d", 1_000_000), {
+          _tag: "Repeated",
+          session: sessionRow("a", { redemptionDigest: "same" })
+        })
+      })
+    )
+
+    test(
       "BOOT-10 C-31: of 50 that make the same attempt at once all get one session",
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links

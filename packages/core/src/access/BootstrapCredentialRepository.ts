@@ -227,7 +227,7 @@ export interface BootstrapCredentialRepository {
    * session.
    *
    * First it looks for a live session with the `redemptionDigest` of the one to begin, that was stored less than
-   * `repeatMillis` ago by the store's clock: that is `Repeated`. Otherwise {@link refusal} decides, of racers one after the
+   * `repeatMillis` ago by the store's clock: that is `Repeated`, with the first by its id of several. Otherwise {@link refusal} decides, of racers one after the
    * other, so that exactly `remainingUses` of them get `Redeemed`; and the client with the session's key, if there is one,
    * has to be admitted at that moment (`mayRedeem` of `ConnectClientRepository`).
    *

@@ -67,7 +67,7 @@ export const hasGrant = (
 ): boolean =>
   Array.from(sessions.values()).some((row) => isTarget({ _tag: "ProofKey", ...grant }, row) && isLive(row, nowMillis))
 
-/** Returns the live session that an attempt has begun, unless that was too long ago. */
+/** Returns the live session that an attempt has begun, unless that was too long ago; of several, the first by its id. */
 export const redeemedBy = (
   { sessions }: MemoryState,
   redemptionDigest: string | null,
@@ -75,10 +75,10 @@ export const redeemedBy = (
 ): SessionRow | undefined =>
   redemptionDigest === null ?
     undefined :
-    Array.from(sessions.values()).find((row) =>
+    Array.from(sessions.values()).filter((row) =>
       row.redemptionDigest === redemptionDigest && isLive(row, after.nowMillis) &&
       row.createdAtMillis + after.repeatMillis > after.nowMillis
-    )
+    ).sort(byId)[0]
 
 /** Stores a session whose id and digest are new, and appends what comes before it; or returns that they are not. */
 export const insert = (

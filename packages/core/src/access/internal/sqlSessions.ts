@@ -288,7 +288,7 @@ export const make = (
     lock: (id: SessionId) => isPg ? Effect.asVoid(lock([id])) : Effect.void,
     /** Tells whether a session is live, and keeps its row so until the commit. */
     lockLive: (id: SessionId, nowMillis: number) => Effect.map(lockLive([id, nowMillis]), (found) => found.length > 0),
-    /** Returns the live session that an attempt has begun, unless that was too long ago. */
+    /** Returns the live session that an attempt has begun, unless that was too long ago; of several, the first by its id. */
     redeemedBy: (redemptionDigest: string, after: { readonly nowMillis: number; readonly repeatMillis: number }) =>
       redeemedBy([redemptionDigest, after.repeatMillis, after.nowMillis])
   }
