@@ -350,10 +350,14 @@ describe("TanstackAi in one process", () => {
                     collect(broken.connect([], {}, undefined, { threadId: "thread", runId: "run" }))
                   )
                   // The library gives up if it is cut off before the first event, and is called again.
-                  const seen = yield* Effect.retry(Effect.catchDefect(follow, Effect.fail), { times: 5 })
+                  const all = yield* Effect.retry(Effect.catchDefect(follow, Effect.fail), { times: 5 })
                   const { joinRun } = connection(serve)
                   assert.isDefined(joinRun)
                   const whole = yield* collect(joinRun?.("run") ?? [])
+                  // The library sends a program's error without the offset at which it has stored it, so that one who is cut
+                  // off between the error and the end gets it again.
+                  const isTwice = how === "thrown" && all.length === whole.length + 1
+                  const seen = isTwice ? all.slice(0, -1) : all
                   assert.deepStrictEqual(seen.map(plain), whole.map(plain))
                   assert.deepStrictEqual(messagesOf(seen), messagesOf(whole))
                   const terminal = ({ type }: StreamChunk) =>
