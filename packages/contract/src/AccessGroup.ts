@@ -110,6 +110,8 @@ export const FeedConnectClient = Schema.Struct({
   status: Schema.String,
   /** What a device asks for; absent for a client of a relay. */
   requestedScopes: Schema.optionalKey(Schema.Array(Schema.String)),
+  /** What its owner gave it of that; absent unless it is an approved device. */
+  grantedScopes: Schema.optionalKey(Schema.Array(Schema.String)),
   /** What the client's screen shows while it waits. */
   verificationCode: Schema.String,
   firstSeenAt: Schema.DateTimeUtcFromString,

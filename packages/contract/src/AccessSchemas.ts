@@ -133,6 +133,8 @@ export class PolicyView extends Schema.Class<PolicyView>("@sallyport/contract/Po
     /** The `subject_token_type` with which one is exchanged. */
     tokenType: Schema.String
   })),
+  /** Every scope that the host has: the built-in ones that it keeps, and its own. */
+  scopes: Schema.Array(AccessScope),
   /** What scopes allow, in the words of the host: those of `AccessScope.titles` that it does not change are left out. */
   scopeTitles: Schema.Record(Schema.String, Schema.String)
 }) {}

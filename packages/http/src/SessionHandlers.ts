@@ -62,6 +62,7 @@ const policyView = Effect.gen(function*() {
       ? sessionMethods
       : sessionMethods.filter((method) => method !== "dpop-access-token"),
     identities: providers?.identities ?? [],
+    scopes: yield* AccessScope.Vocabulary,
     scopeTitles: Object.fromEntries(titles.filter(([scope, title]) => AccessScope.titles[scope] !== title))
   })
 })

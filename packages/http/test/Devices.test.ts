@@ -115,6 +115,11 @@ describe("devices", () => {
       assert.deepStrictEqual(oauthError(yield* poll(server, asked)), [400, "slow_down"])
       const approved = yield* call(server, lesser, "approve", { client: thumbprint, code, scopes: ["runs:read"] })
       assert.strictEqual(approved.status, 200, approved.text)
+      const both = { requestedScopes: ["runs:read", "runs:operate"], grantedScopes: ["runs:read"] }
+      assert.notProperty(client, "grantedScopes")
+      assert.deepInclude(approved.json.client, both)
+      const { clients } = (yield* server.send({ path: "/api/auth/connect-clients", headers: bearer(owner) })).json
+      assert.deepInclude(Array.isArray(clients) ? clients[0] : undefined, both)
 
       const answers = yield* Effect.all(Array.from({ length: 4 }, () => poll(server, asked)), { concurrency: 4 })
       const [token, ...others] = answers.toSorted((a, b) => a.status - b.status)
@@ -123,7 +128,9 @@ describe("devices", () => {
       const used = bearer(String(token?.json.access_token))
       assert.strictEqual((yield* server.send({ path: "/api/runs", headers: used })).status, 200)
       // The decision is taken back, and the token is good for nothing at once.
-      assert.strictEqual((yield* call(server, owner, "revoke", { client: thumbprint })).status, 200)
+      const revoked = yield* call(server, owner, "revoke", { client: thumbprint })
+      assert.strictEqual(revoked.status, 200)
+      assert.notProperty(revoked.json.client, "grantedScopes")
       assert.strictEqual((yield* server.send({ path: "/api/runs", headers: used })).status, 401)
       assert.deepStrictEqual(oauthError(yield* poll(server, asked)), [400, "access_denied"])
     }))
