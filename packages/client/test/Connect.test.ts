@@ -478,7 +478,7 @@ describe("a device that connects", () => {
 })
 
 describe("a token that is bound to the key", () => {
-  it.live("SESS-10: is asked for when pairing, and proven again as the server asks: with nonces, and by its clock", () =>
+  it.live("SESS-10: is asked for when pairing, and proven again as the server asks: with nonces, and by its clock (K3)", () =>
     Effect.gen(function*() {
       const real = yield* Clock.Clock
       for (const wrongByMillis of [0, 3_600_000, -3_600_000]) {
@@ -519,7 +519,7 @@ describe("a token that is bound to the key", () => {
       assert.isAbove(world.environment.cuts(), 1)
     }))
 
-  it.live("is not sent as a bearer token if the server binds none, and does not loop if the server always wants another nonce", () =>
+  it.live("SESS-10: is not sent as a bearer token if the server binds none, and does not loop if the server always wants another nonce (K4)", () =>
     Effect.gen(function*() {
       const bound = () => Credentials.layerDpop.pipe(Layer.provide([TokenStorage.layerMemory, Layer.orDie(Device)]))
       const json = (response: ServerResponse, status: number, value: unknown, headers: OutgoingHttpHeaders = {}) =>

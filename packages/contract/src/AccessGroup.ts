@@ -47,7 +47,7 @@ export const FeedSession = Schema.Struct({
     sessionId: Schema.NullOr(Schema.String),
     linkId: Schema.NullOr(Schema.String)
   }),
-  /** The program that it was granted to at the authorization endpoint, or null: see `SessionView`. */
+  /** The program that it was granted to, or null: see `SessionView`. */
   client: Schema.NullOr(Schema.Struct({ id: Schema.String, resource: Schema.NullOr(Schema.String) })),
   lifetimeSeconds: Schema.NullOr(Schema.Natural),
   createdAt: Schema.DateTimeUtcFromString,
