@@ -478,7 +478,7 @@ describe("a device that connects", () => {
 })
 
 describe("a token that is bound to the key", () => {
-  it.live("SESS-10: is asked for when pairing, and proven again as the server asks: with nonces, and by its clock (K3)", () =>
+  it.live("SESS-10: is asked for when pairing, and proven again as the server asks: with nonces, and by its clock", () =>
     Effect.gen(function*() {
       const real = yield* Clock.Clock
       for (const wrongByMillis of [0, 3_600_000, -3_600_000]) {
@@ -499,6 +499,25 @@ describe("a token that is bound to the key", () => {
           assert.isFalse((yield* access.state).authenticated)
         }).pipe(Effect.provideService(Clock.Clock, wrong))
       }
+    }))
+
+  it.live("SESS-10: is proven with the nonce that the server gave last, until it gives another (K3)", () =>
+    Effect.gen(function*() {
+      const nonces: Array<unknown> = []
+      const given = ["first", undefined, "second", undefined, undefined]
+      const server = yield* pretend((request, response) => {
+        const [, claims = ""] = String(request.headers.dpop).split(".")
+        nonces.push(JSON.parse(Buffer.from(claims, "base64url").toString()).nonce)
+        const nonce = given[nonces.length - 1]
+        response.writeHead(nonces.length === 1 ? 401 : 409, {
+          "content-type": "application/json",
+          ...(nonce === undefined ? {} : { "dpop-nonce": nonce })
+        }).end(JSON.stringify({ code: "use_dpop_nonce" }))
+      })
+      const bound = Credentials.layerDpop.pipe(Layer.provide([TokenStorage.layerMemory, Layer.orDie(Device)]))
+      const { access } = yield* connect(server.url, bound)
+      for (let round = 0; round < 4; round++) yield* Effect.exit(access.sessions)
+      assert.deepStrictEqual(nonces, [undefined, "first", "first", "second", "second"])
     }))
 
   it.live("RUN-08 SESS-10: follows a run over many connections, each with a proof of its own", () =>

@@ -111,9 +111,10 @@ describe("metadata", () => {
       assert.isUndefined(page.headers["access-control-allow-origin"])
     }))
 
-  it.live("AGENT-01: below a prefix and a public URL, the path is inserted and every address agrees (M2)", () =>
+  it.live("AGENT-01: below a prefix and a public URL, the path is inserted and every address agrees (M1, M2)", () =>
     Effect.gen(function*() {
-      const server = yield* startServer({ prefix: "/base" }, { publicUrl: "https://box.example/x" })
+      // Neither a query nor a fragment is part of the issuer.
+      const server = yield* startServer({ prefix: "/base" }, { publicUrl: "https://box.example/x/?a=b#c" })
       for (const path of [`${metadata}/x/base`, `${metadata}/base`]) {
         const { json } = yield* server.send({ path })
         assert.strictEqual(json.issuer, "https://box.example/x/base", path)
