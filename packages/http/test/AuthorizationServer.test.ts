@@ -1086,6 +1086,52 @@ describe("the token endpoint", () => {
     }))
 })
 
+describe("revocation and introspection", () => {
+  it.live("AGENT-03: look nothing up for a token that is made up, and say while the store is away when to ask again (T25)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const token = String((yield* grant(server, { resource: "https://files.example/api" })).access_token)
+      const revoke = (token: string) => post(server, "/oauth/revoke", { token, client_id: "registered" })
+      const introspect = (token: string) => post(server, "/oauth/introspect", { token }, secretOf("files"))
+      const { calls, failing } = server.probe
+      const before = [...calls]
+      const signed = token.slice(0, token.lastIndexOf("."))
+      for (const forged of ["unknown", "a.b.c", `${signed}.${"A".repeat(43)}`, "x".repeat(10_000)]) {
+        assert.strictEqual((yield* revoke(forged)).status, 200)
+        assert.strictEqual((yield* introspect(forged)).text, `{"active":false}`)
+      }
+      for (const path of ["/oauth/revoke", "/oauth/introspect"]) {
+        const long = yield* post(
+          server,
+          path,
+          { token: "x".repeat(17_000), client_id: "registered" },
+          secretOf("files")
+        )
+        assert.deepStrictEqual([long.status, long.json.error], [400, "invalid_request"], path)
+      }
+      assert.deepStrictEqual([...calls], before)
+      for (
+        const [operation, send] of [
+          ["sessions.findById", revoke],
+          ["sessions.revoke", revoke],
+          ["sessions.findByTokenDigest", introspect]
+        ] as const
+      ) {
+        failing.add(operation)
+        const answer = yield* send(token)
+        assert.deepStrictEqual(
+          [answer.status, answer.json.error, answer.headers["retry-after"]],
+          [503, "temporarily_unavailable", "1"],
+          operation
+        )
+        failing.delete(operation)
+        assert.strictEqual((yield* introspect(token)).json.active, true, operation)
+      }
+      assert.strictEqual((yield* revoke(token)).status, 200)
+      assert.strictEqual((yield* introspect(token)).text, `{"active":false}`)
+    }))
+})
+
 describe("documents of clients", () => {
   it.live("AGENT-02 HTTP-09: documents that strangers name keep none waiting who are signed in, and drive none out of memory", () =>
     Effect.gen(function*() {
