@@ -92,10 +92,16 @@ describe("the scopes of a host", () => {
         yield* click(page, "Pair this browser")
         yield* step(() => page.waitForURL(`${server.url}/`))
 
-        const asked = yield* server.send({
-          path: "/oauth/device_authorization",
-          headers: { "content-type": "application/x-www-form-urlencoded", "user-agent": "television/1" },
-          body: new URLSearchParams({ client_id: "tv", scope: `runs:read runs:operate ${read} ${write}` }).toString()
+        // A device can call its program anything, also by the address of another.
+        const program = "https://other.example/program"
+        const ask = (path: string, parameters: Record<string, string>) =>
+          server.send({
+            path,
+            headers: { "content-type": "application/x-www-form-urlencoded", "user-agent": "television/1" },
+            body: new URLSearchParams({ client_id: program, ...parameters }).toString()
+          })
+        const asked = yield* ask("/oauth/device_authorization", {
+          scope: `runs:read runs:operate ${read} ${write}`
         })
         assert.strictEqual(asked.status, 200, asked.text)
         yield* step(() => page.goto(String(asked.json.verification_uri_complete)))
@@ -116,6 +122,11 @@ describe("the scopes of a host", () => {
         yield* step(() => page.getByLabel("Start <and> stop").uncheck())
         yield* click(page, "Let it in")
         yield* text(page, /“television\/1” is in/)
+        const given = yield* ask("/oauth/token", {
+          grant_type: "urn:ietf:params:oauth:grant-type:device_code",
+          device_code: String(asked.json.device_code)
+        })
+        assert.strictEqual(given.json.scope, `runs:read ${read}`, given.text)
 
         yield* step(() => page.goto(`${server.url}/connections`))
         yield* step(() => page.getByText("1 device is approved").click())
@@ -124,7 +135,14 @@ describe("the scopes of a host", () => {
           /let in to watch runs and notes:read; it asked to watch runs, start <and> stop, notes:read, and write notes/
         )
         yield* text(page, /May do everything/)
-        yield* text(page, /approved “television\/1” of tv\. It may watch runs and notes:read; it asked to watch runs, /)
+        yield* text(
+          page,
+          /television\/1[^]*program “https:\/\/other\.example\/program”[^]*May watch runs and notes:read/
+        )
+        yield* text(
+          page,
+          /approved “television\/1” of https:\/\/other\.example\/program\. It may watch runs and notes:read; it asked to watch runs, /
+        )
       }),
     300_000
   )

@@ -282,8 +282,12 @@ export const browserName = (userAgent: string): Option.Option<string> => {
   )
 }
 
-/** Names the program that a session was granted to, by the host of its id that was checked, and what it may reach. */
-export const program = ({ id, resource }: SessionClient): string => {
+/**
+ * Names the program that a session was granted to, and what it may reach: by consent by the host of its id, which was
+ * checked; what a device calls its program is quoted, whatever it is.
+ */
+export const program = ({ id, resource }: SessionClient, letInBy: FeedSession["letInBy"]): string => {
+  if (letInBy.linkId !== null) return `program “${id}”`
   const host = URL.parse(id)?.host ?? ""
   return `${host === "" ? Text.shortId(id) : host}${resource === null ? "" : `, only at ${resource}`}`
 }
