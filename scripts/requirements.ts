@@ -1,7 +1,6 @@
 /**
  * Writes docs/requirements.md: each promise of docs/requirements.json with the tests that cite its id in their titles; and
- * docs/oauth.md: each rule of docs/oauth.json with the tests of agents whose titles name its row at their end, as `(Z1,
- * T2-T4)`.
+ * docs/oauth.md: each rule of docs/oauth.json with the tests whose titles name its row at their end, as `(Z1, T2-T4)`.
  *
  * `--check` fails when a page is stale, a rule of OAuth has no test, or a promise of the design has no test, `--complete`
  * also when a lesson has none. A title that cites an unknown id fails always, and so does a suite that no test calls,
@@ -162,16 +161,15 @@ const rules: Readonly<Record<string, Readonly<Record<string, Rule>>>> = JSON.par
 
 /** Returns the rows that a title names. */
 const rowsOf = (title: string): ReadonlyArray<string> =>
-  Array.from(title.matchAll(/(?<=[(,] ?)([CMRTXZ])(\d+)(?:-[CMRTXZ](\d+))?(?=[,)])/g)).flatMap((
+  Array.from(title.matchAll(/(?<=[(,] ?)([CKMRTXZ])(\d+)(?:-[CKMRTXZ](\d+))?(?=[,)])/g)).flatMap((
     [, letter, first, last]
   ) =>
     Array.from({ length: Number(last ?? first) - Number(first) + 1 }, (_, index) => `${letter}${Number(first) + index}`)
   )
 
-const ofRules = cited.filter(({ id }) => id.startsWith("AGENT-"))
 const known = Object.values(rules).flatMap(Object.keys)
 problems.push(
-  ...ofRules.flatMap(({ file, title }) =>
+  ...cited.flatMap(({ file, title }) =>
     rowsOf(title).filter((row) => !known.includes(row)).map((row) =>
       `${file}: "${title}" names ${row}, which docs/oauth.json does not list`
     )
@@ -180,7 +178,7 @@ problems.push(
 
 const ruleRow = ([id, { must, source }]: readonly [string, Rule]): string => {
   const tests = new Map(
-    ofRules.filter(({ title }) => rowsOf(title).includes(id)).map(({ file, title }) => [title, file] as const)
+    cited.filter(({ title }) => rowsOf(title).includes(id)).map(({ file, title }) => [title, file] as const)
   )
   if (tests.size === 0) problems.push(`${id} of docs/oauth.json has no test`)
   const links = Array.from(tests, ([title, file]) => {

@@ -9,6 +9,7 @@ import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
 import * as Linking from "@sallyport/connect/Linking"
 import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
 import type { EnvironmentHealth } from "@sallyport/contract/ConnectProtocol"
+import * as AccessScope from "@sallyport/core/access/AccessScope"
 import { type ConnectClient, SecurityMode } from "@sallyport/core/access/ConnectClient"
 import type { Decision } from "@sallyport/core/access/ConnectClientRepository"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
@@ -81,6 +82,15 @@ const requests = (clients: ReadonlyArray<ConnectClientView>, titles: StoreComman
         `see "sallyport connect approve"`
       ]
   )
+
+/** Says what devices were let in for, each in a line of its own, and what they were not given of what they asked for. */
+const grants = (clients: ReadonlyArray<ConnectClientView>, titles: StoreCommands.Titles) =>
+  clients.flatMap(({ grantedScopes, requestedScopes = [], ...client }) => {
+    if (grantedScopes === undefined) return []
+    const left = AccessScope.missing(grantedScopes, requestedScopes)
+    const more = left.length === 0 ? "" : `, and not for ${StoreCommands.scopesText(left, titles)}, which it asked for`
+    return [`${short(client)} was let in for ${StoreCommands.scopesText(grantedScopes, titles)}${more}`]
+  })
 
 const clientsOf = ({ api }: StoreCommands.Server) =>
   StoreCommands.serverPages((query) =>
@@ -187,7 +197,7 @@ const list = Command.make(
       (screen) =>
         clients.length === 0
           ? "No client has asked to connect yet"
-          : [table(clients, screen), ...requests(clients, titles)].join("\n")
+          : [table(clients, screen), ...requests(clients, titles), ...grants(clients, titles)].join("\n")
     )
   })
 ).pipe(Command.withDescription("List the clients, the newest request first"))

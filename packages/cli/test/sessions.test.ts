@@ -222,7 +222,20 @@ describe("sallyport sessions", () => {
             device_code: asked.device_code ?? ""
           })
           assert.strictEqual(token.scope, "runs:read", JSON.stringify(token))
-          assert.notInclude((yield* connect("clients")).stdout, "asks for")
+          const listed = (yield* connect("clients")).stdout
+          assert.notInclude(listed, "asks for")
+          assert.include(
+            listed,
+            `\n${thumbprint} was let in for runs:read (Watch runs), and not for runs:operate (Start and stop runs), which ` +
+              `it asked for\n`
+          )
+          const { clients }: { readonly clients: ReadonlyArray<object> } = JSON.parse(
+            (yield* connect("clients", "--json")).stdout
+          )
+          assert.deepInclude(clients[0], {
+            requestedScopes: ["runs:read", "runs:operate"],
+            grantedScopes: ["runs:read"]
+          })
         }
       }).pipe(Effect.scoped),
     timeout

@@ -462,6 +462,43 @@ describe("the base URL", () => {
     }))
 })
 
+describe("a bearer token", () => {
+  it.live("SESS-16: goes in the Authorization header of each request, once, and nowhere else (K1)", () =>
+    Effect.gen(function*() {
+      const sent: Array<{ readonly authorization: string | undefined; readonly rest: string }> = []
+      const server = yield* pretend((request, response) => {
+        const { authorization, ...headers } = request.headers
+        sent.push({ authorization, rest: JSON.stringify([request.url, headers, request.body]) })
+        response.writeHead(409, { "content-type": "application/json" }).end("{}")
+      })
+      const { access, connection, runs } = yield* connect(server.url, having(Redacted.make("the-token")))
+      const runId = "00000000-0000-7000-8000-000000000000"
+      const asked: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
+        access.state,
+        access.sessions,
+        access.links,
+        access.history(),
+        access.issueLink({ label: "a" }),
+        access.revokeOtherSessions,
+        runs.list(),
+        runs.get(runId),
+        runs.abort(runId),
+        Stream.runDrain(runs.follow({ runId })),
+        connection.httpClient.execute(HttpClientRequest.post("/mine", { urlParams: { a: "b" } })),
+        access.logout
+      ]
+      for (const [index, one] of asked.entries()) {
+        const before = sent.length
+        yield* Effect.exit(one)
+        assert.isAbove(sent.length, before, `number ${index} sends nothing`)
+      }
+      for (const { authorization, rest } of sent) {
+        assert.strictEqual(authorization, "Bearer the-token", rest)
+        assert.notInclude(rest, "the-token")
+      }
+    }))
+})
+
 describe("an answer", () => {
   it.live("L-15 L-18: is told by its tag and code, whatever its text says", () =>
     Effect.gen(function*() {

@@ -501,6 +501,25 @@ describe("a token that is bound to the key", () => {
       }
     }))
 
+  it.live("SESS-10: is proven with the nonce that the server gave last, until it gives another (K3)", () =>
+    Effect.gen(function*() {
+      const nonces: Array<unknown> = []
+      const given = ["first", undefined, "second", undefined, undefined]
+      const server = yield* pretend((request, response) => {
+        const [, claims = ""] = String(request.headers.dpop).split(".")
+        nonces.push(JSON.parse(Buffer.from(claims, "base64url").toString()).nonce)
+        const nonce = given[nonces.length - 1]
+        response.writeHead(nonces.length === 1 ? 401 : 409, {
+          "content-type": "application/json",
+          ...(nonce === undefined ? {} : { "dpop-nonce": nonce })
+        }).end(JSON.stringify({ code: "use_dpop_nonce" }))
+      })
+      const bound = Credentials.layerDpop.pipe(Layer.provide([TokenStorage.layerMemory, Layer.orDie(Device)]))
+      const { access } = yield* connect(server.url, bound)
+      for (let round = 0; round < 4; round++) yield* Effect.exit(access.sessions)
+      assert.deepStrictEqual(nonces, [undefined, "first", "first", "second", "second"])
+    }))
+
   it.live("RUN-08 SESS-10: follows a run over many connections, each with a proof of its own", () =>
     Effect.gen(function*() {
       let cut = false
@@ -519,7 +538,7 @@ describe("a token that is bound to the key", () => {
       assert.isAbove(world.environment.cuts(), 1)
     }))
 
-  it.live("is not sent as a bearer token if the server binds none, and does not loop if the server always wants another nonce", () =>
+  it.live("SESS-10: is not sent as a bearer token if the server binds none, and does not loop if the server always wants another nonce (K4)", () =>
     Effect.gen(function*() {
       const bound = () => Credentials.layerDpop.pipe(Layer.provide([TokenStorage.layerMemory, Layer.orDie(Device)]))
       const json = (response: ServerResponse, status: number, value: unknown, headers: OutgoingHttpHeaders = {}) =>

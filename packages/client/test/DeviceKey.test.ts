@@ -30,7 +30,7 @@ const layers = { layerMemory: DeviceKey.layerMemory, layerSecretStore: DeviceKey
 
 describe("a device key", () => {
   for (const [name, layer] of Object.entries(layers)) {
-    it.effect(`makes proofs that an independent library takes (${name})`, () =>
+    it.effect(`SESS-10: makes proofs that an independent library takes, ${name} (K2)`, () =>
       Effect.gen(function*() {
         const key = yield* build(layer)
         const accessToken = Redacted.make("the-token")

@@ -77,7 +77,7 @@ const spoil = (storage: TokenStorage.TokenStorage["Service"]) =>
 describe("a client refreshes its token", () => {
   for (const [name, credentials] of Object.entries(kinds)) {
     for (const [when, prepare] of Object.entries({ "that is due": makeDue, "that the server refuses": spoil })) {
-      it.live(`SESS-16: ${name} ${when} is refreshed once for all requests of a program`, () =>
+      it.live(`SESS-16: ${name} ${when} is refreshed once for all requests of a program, and replaced (K5)`, () =>
         Effect.gen(function*() {
           const { seen, server } = yield* refreshing()
           const storage = yield* memory

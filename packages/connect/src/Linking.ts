@@ -51,7 +51,11 @@ const clientOf = (relayUrl: string, token?: Redacted.Redacted) =>
       bounded(token === undefined ? client : HttpClient.mapRequest(client, HttpClientRequest.bearerToken(token)))
   })
 
-const Token = Schema.Struct({ access_token: Schema.RedactedFromValue(Schema.String) })
+/** A token of another type is not used (RFC 6749 section 7.1). */
+const Token = Schema.Struct({
+  access_token: Schema.RedactedFromValue(Schema.String),
+  token_type: Schema.String.check(Schema.isPattern(/^bearer$/i))
+})
 
 /** The refusals of a token endpoint that say something of the code, or of the relay; any other says that it is no relay. */
 const CodeRefused = Schema.Struct({ error: Schema.Literals(["invalid_grant", "temporarily_unavailable"]) })

@@ -169,7 +169,7 @@ describe("an environment with a code of a relay", () => {
   const problemAt = (relayUrl: string) =>
     Effect.map(Effect.flip(Linking.exchangeCode({ relayUrl, code })), ({ message }) => message)
 
-  it.live("blames the code alone where the relay does, and otherwise the address or what is there", () =>
+  it.live("L-15: blames the code alone if the relay does, else the address or what is there, and takes no token of another type (K4)", () =>
     Effect.gen(function*() {
       const gone = yield* Effect.scoped(fakeServer(() => undefined))
       const unreachable = yield* problemAt(gone.url)
@@ -186,8 +186,20 @@ describe("an environment with a code of a relay", () => {
         [404, `{"error":"invalid_grant"}`, "does not answer as a relay does (status 404 to the code)"],
         [404, "", "does not answer as a relay does (status 404 to the code)"],
         [200, "{}", "does not answer as a relay does (status 200 to the code)"],
-        [200, "<html>", "does not answer as a relay does (status 200 to the code)"]
+        [200, "<html>", "does not answer as a relay does (status 200 to the code)"],
+        ...[{}, { token_type: "DPoP" }, { token_type: "mac" }, { token_type: "" }].map((type) =>
+          [
+            200,
+            JSON.stringify({ access_token: "a-token", ...type }),
+            "does not answer as a relay does (status 200 to the code)"
+          ] as const
+        )
       ]
+      const bearer = yield* answering(200, `{"access_token":"a-token","token_type":"bEARER","scope":"","else":[]}`)
+      assert.strictEqual(
+        Redacted.value(yield* Linking.exchangeCode({ relayUrl: bearer.url, code })),
+        "a-token"
+      )
       for (const [status, body, problem] of answers) {
         const { url } = yield* answering(status, body)
         const found = yield* problemAt(url)

@@ -47,7 +47,7 @@ export const FeedSession = Schema.Struct({
     sessionId: Schema.NullOr(Schema.String),
     linkId: Schema.NullOr(Schema.String)
   }),
-  /** The program that it was granted to at the authorization endpoint, or null: see `SessionView`. */
+  /** The program that it was granted to, or null: see `SessionView`. */
   client: Schema.NullOr(Schema.Struct({ id: Schema.String, resource: Schema.NullOr(Schema.String) })),
   lifetimeSeconds: Schema.NullOr(Schema.Natural),
   createdAt: Schema.DateTimeUtcFromString,
@@ -110,6 +110,8 @@ export const FeedConnectClient = Schema.Struct({
   status: Schema.String,
   /** What a device asks for; absent for a client of a relay. */
   requestedScopes: Schema.optionalKey(Schema.Array(Schema.String)),
+  /** What its owner gave it of that; absent unless it is an approved device. */
+  grantedScopes: Schema.optionalKey(Schema.Array(Schema.String)),
   /** What the client's screen shows while it waits. */
   verificationCode: Schema.String,
   firstSeenAt: Schema.DateTimeUtcFromString,

@@ -37,7 +37,7 @@ export class SessionView extends Schema.Class<SessionView>("@sallyport/contract/
     address: Schema.NullOr(Schema.String)
   }),
   letInBy: LetInBy,
-  /** The program that it was granted to at the authorization endpoint, or null if a device was paired. */
+  /** The program that it was granted to, by consent or as a device that showed a code; null if a device was paired. */
   client: Schema.NullOr(SessionClient),
   /** How long it goes on without being used, or null if that is as the server's setting says. */
   lifetimeSeconds: Schema.NullOr(Schema.Natural),
@@ -133,6 +133,8 @@ export class PolicyView extends Schema.Class<PolicyView>("@sallyport/contract/Po
     /** The `subject_token_type` with which one is exchanged. */
     tokenType: Schema.String
   })),
+  /** Every scope that the host has: the built-in ones that it keeps, and its own. */
+  scopes: Schema.Array(AccessScope),
   /** What scopes allow, in the words of the host: those of `AccessScope.titles` that it does not change are left out. */
   scopeTitles: Schema.Record(Schema.String, Schema.String)
 }) {}

@@ -40,6 +40,8 @@ export class ConnectClientView extends Schema.Class<ConnectClientView>("@sallypo
   status: ClientStatus,
   /** What a device asks for (RFC 8628); absent for a client of a relay. */
   requestedScopes: Schema.optionalKey(Schema.Array(AccessScope)),
+  /** What its owner gave it of that; absent unless it is an approved device. */
+  grantedScopes: Schema.optionalKey(Schema.Array(AccessScope)),
   /** What the client's screen shows while it waits. */
   verificationCode: Schema.String,
   firstSeenAt: Schema.DateTimeUtcFromString,

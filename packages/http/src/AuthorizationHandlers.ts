@@ -67,6 +67,9 @@ const dpopAlgorithms = Effect.map(
   (dpop) => Option.isSome(dpop) ? { dpop_signing_alg_values_supported: Dpop.algs.split(" ") } : {}
 )
 
+/** Names the scopes that there are. A member without elements is left out (RFC 8414 section 3.2). */
+const supported = (scopes: ReadonlyArray<string>) => scopes.length === 0 ? {} : { scopes_supported: scopes }
+
 const answerServerMetadata = Effect.gen(function*() {
   const server = yield* AuthorizationServer
   const base = yield* Address.base
@@ -75,6 +78,7 @@ const answerServerMetadata = Effect.gen(function*() {
   if (base === "" || !isInserted(suffix, issuer, base)) return notFound
   const hasDevices = Option.isSome(yield* Effect.serviceOption(DeviceAuthorization))
   const hasIntrospection = server.resources.some(({ introspection }) => introspection !== undefined)
+  const scopes = [...new Set([server, ...server.resources].flatMap(({ scopes }) => scopes))]
   return document({
     issuer,
     authorization_endpoint: `${issuer}/oauth/authorize`,
@@ -87,7 +91,7 @@ const answerServerMetadata = Effect.gen(function*() {
       }
       : {}),
     ...(hasDevices ? { device_authorization_endpoint: `${issuer}/oauth/device_authorization` } : {}),
-    scopes_supported: [...new Set([server, ...server.resources].flatMap(({ scopes }) => scopes))],
+    ...supported(scopes),
     response_types_supported: ["code"],
     response_modes_supported: ["query"],
     grant_types_supported: [codeGrant, ...(hasDevices ? [deviceCodeGrant] : []), refreshGrant, tokenExchange],
@@ -113,7 +117,7 @@ const answerResourceMetadata = Effect.gen(function*() {
     found === undefined ? undefined : {
       resource: found.uri,
       authorization_servers: [`${base}${server.prefix}`],
-      ...(found.scopes.length === 0 ? {} : { scopes_supported: found.scopes }),
+      ...supported(found.scopes),
       bearer_methods_supported: ["header"],
       ...(yield* dpopAlgorithms),
       resource_name: found.name
@@ -295,7 +299,9 @@ const revoke = Effect.gen(function*() {
   const { form, token } = yield* readToken
   const clientId = fieldOf(form, "client_id")
   if (clientId === "") return oauthError("invalid_request", "A client_id is needed")
-  yield* (yield* SessionCredentialService).revokeToken(token, clientId)
+  if (!(yield* (yield* SessionCredentialService).revokeToken(token, clientId))) {
+    return oauthError("invalid_grant", "The token was not granted to this client, and has not been revoked")
+  }
   return HttpServerResponse.empty({ status: 200, headers: noStore })
 }).pipe(
   Effect.catchTags({

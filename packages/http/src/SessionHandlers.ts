@@ -62,6 +62,7 @@ const policyView = Effect.gen(function*() {
       ? sessionMethods
       : sessionMethods.filter((method) => method !== "dpop-access-token"),
     identities: providers?.identities ?? [],
+    scopes: yield* AccessScope.Vocabulary,
     scopeTitles: Object.fromEntries(titles.filter(([scope, title]) => AccessScope.titles[scope] !== title))
   })
 })
@@ -284,7 +285,8 @@ const exchangeDevice = Effect.fnUntraced(function*(
       const proof = yield* proofOfKey
       const method = proof === undefined ? "bearer-access-token" : "dpop-access-token"
       yield* offersMethod(method, Wire.oauthInvalidRequest)
-      const issued = yield* signIn({ credential: deviceCode, method, proof, isDevice: true }).pipe(
+      const client = { id: clientId, resource: null }
+      const issued = yield* signIn({ credential: deviceCode, method, proof, client, isDevice: true }).pipe(
         Effect.catchReasons("DpopProofError", proofRefusals, (reason) => Effect.die(reason)),
         Effect.catchReasons("BootstrapCredentialError", {
           MalformedCode: (reason) => Wire.oauthInvalidGrant(reason),

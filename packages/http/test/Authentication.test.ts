@@ -115,7 +115,7 @@ describe("the origin of a request with a cookie", () => {
     { "sec-fetch-site": "cross-site", origin: `http://127.0.0.1:${port}` }
   ]
 
-  it.live("HTTP-02: has to be this server for whatever changes something; else it is refused, and nothing changes", () =>
+  it.live("HTTP-02: has to be this server for whatever changes something; else it is refused, and nothing changes (R10)", () =>
     Effect.gen(function*() {
       const server = yield* start()
       const cookie = yield* server.cookie

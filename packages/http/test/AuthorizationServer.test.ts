@@ -1,5 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as AuthorizationServer from "@sallyport/core/access/AuthorizationServer"
+import * as Sallyport from "@sallyport/http/Sallyport"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import {
   authorizePath,
   call,
@@ -10,17 +14,25 @@ import {
   grant,
   post,
   queryOf,
+  registered,
   resources,
   startDocuments,
   startServer,
   submit,
   verifier
 } from "./authorizationSupport.ts"
+import { telling } from "../../../test-support/clock.ts"
 import { eventually } from "../../../test-support/programs.ts"
 import { claimsOf, generate, headerOf, type Json, type Key, prove } from "./dpopSupport.ts"
 import { bearer, type Server, start } from "./support.ts"
 
 const origin = (server: { readonly port: number }) => `http://127.0.0.1:${server.port}`
+
+/** Returns how the server of a resource elsewhere says who it is. */
+const basic = (id: string, secret: string) => ({
+  authorization: `Basic ${Buffer.from(`${id}:${encodeURIComponent(secret)}`).toString("base64")}`
+})
+const secretOf = (id: string) => basic(id, "a secret of files, long and random")
 
 const metadata = "/.well-known/oauth-authorization-server"
 const protectedResource = "/.well-known/oauth-protected-resource"
@@ -99,9 +111,10 @@ describe("metadata", () => {
       assert.isUndefined(page.headers["access-control-allow-origin"])
     }))
 
-  it.live("AGENT-01: below a prefix and a public URL, the path is inserted and every address agrees (M2)", () =>
+  it.live("AGENT-01: below a prefix and a public URL, the path is inserted and every address agrees (M1, M2)", () =>
     Effect.gen(function*() {
-      const server = yield* startServer({ prefix: "/base" }, { publicUrl: "https://box.example/x" })
+      // Neither a query nor a fragment is part of the issuer.
+      const server = yield* startServer({ prefix: "/base" }, { publicUrl: "https://box.example/x/?a=b#c" })
       for (const path of [`${metadata}/x/base`, `${metadata}/base`]) {
         const { json } = yield* server.send({ path })
         assert.strictEqual(json.issuer, "https://box.example/x/base", path)
@@ -147,6 +160,20 @@ describe("metadata", () => {
       assert.strictEqual((yield* server.send({ path: `${metadata}?x=1` })).status, 200)
     }))
 
+  it.live("AGENT-01: a list without elements is left out of the documents (M3)", () =>
+    Effect.gen(function*() {
+      const server = yield* start({
+        routes: Sallyport.layer({ pages: false }).pipe(
+          Layer.provide(Layer.orDie(AuthorizationServer.layerWith({ scopes: [] })))
+        )
+      })
+      for (const path of [metadata, protectedResource]) {
+        const { json, status } = yield* server.send({ path })
+        assert.strictEqual(status, 200, path)
+        for (const value of Object.values(json)) assert.notDeepEqual(value, [], path)
+      }
+    }))
+
   it.live("AGENT-01: a host without the layer has none of it, and its challenges are as before", () =>
     Effect.gen(function*() {
       const server = yield* start()
@@ -174,6 +201,8 @@ describe("a resource", () => {
       )
       const query = yield* server.send({ method: "POST", path: "/mcp?access_token=x", body: {} })
       assert.strictEqual(query.headers["www-authenticate"], none.headers["www-authenticate"])
+      const form = yield* post(server, "/mcp", { access_token: String((yield* grant(server)).access_token) })
+      assert.deepStrictEqual([form.status, form.headers["www-authenticate"]], [401, none.headers["www-authenticate"]])
 
       const mcp = (yield* grant(server)).access_token
       const other = (yield* grant(server, { resource: `${origin(server)}/other` })).access_token
@@ -216,6 +245,81 @@ describe("a resource", () => {
         few.headers["www-authenticate"],
         `Bearer realm="sallyport", ${where}, scope="runs:read runs:operate", error="insufficient_scope"`
       )
+    }))
+})
+
+describe("an access token", () => {
+  it.live("AGENT-01 AGENT-03 SESS-03: that was changed, exchanged, has expired or ended is invalid at its resource, and inactive to its server (R2, R9, T13)", () =>
+    Effect.gen(function*() {
+      let offset = 0
+      const real = yield* Clock.Clock
+      const server = yield* startServer().pipe(
+        Effect.provideService(Clock.Clock, telling(() => real.currentTimeMillisUnsafe() + offset, real))
+      )
+      const elsewhere = { resource: "https://files.example/api" }
+      const isActive = (token: unknown) =>
+        Effect.map(
+          post(server, "/oauth/introspect", { token: String(token) }, secretOf("files")),
+          ({ json }) => json.active
+        )
+      const isTaken = Effect.fnUntraced(function*(token: unknown) {
+        const { headers, status } = yield* call(server, "/mcp", token)
+        if (status === 200) return true
+        assert.strictEqual(status, 401)
+        assert.match(String(headers["www-authenticate"]), /^Bearer [^]*, error="invalid_token"$/)
+        return false
+      })
+      const refresh = (token: unknown) =>
+        Effect.map(
+          post(server, "/oauth/token", {
+            grant_type: "refresh_token",
+            refresh_token: String(token),
+            client_id: "registered"
+          }),
+          ({ json }) => json
+        )
+
+      const first = { mcp: yield* grant(server), files: yield* grant(server, elsewhere) }
+      assert.deepStrictEqual([yield* isTaken(first.mcp.access_token), yield* isActive(first.files.access_token)], [
+        true,
+        true
+      ])
+      // Each character of a token counts; every 7th of them is looked at.
+      const changed = (token: unknown) =>
+        Array.from(String(token)).flatMap((character, at, all) =>
+          at % 7 !== 0 && at !== all.length - 1
+            ? []
+            : [all.with(at, character === "A" ? "B" : "A").join(""), all.toSpliced(at, 1).join("")]
+        )
+      for (const token of changed(first.mcp.access_token)) assert.isFalse(yield* isTaken(token), token)
+      for (const token of changed(first.files.access_token)) assert.isFalse(yield* isActive(token), token)
+
+      const second = { mcp: yield* refresh(first.mcp.refresh_token), files: yield* refresh(first.files.refresh_token) }
+      assert.deepStrictEqual([yield* isTaken(first.mcp.access_token), yield* isActive(first.files.access_token)], [
+        false,
+        false
+      ])
+      assert.deepStrictEqual([yield* isTaken(second.mcp.access_token), yield* isActive(second.files.access_token)], [
+        true,
+        true
+      ])
+      offset = 3_601_000
+      assert.deepStrictEqual([yield* isTaken(second.mcp.access_token), yield* isActive(second.files.access_token)], [
+        false,
+        false
+      ])
+      const third = { mcp: yield* refresh(second.mcp.refresh_token), files: yield* refresh(second.files.refresh_token) }
+      assert.deepStrictEqual([yield* isTaken(third.mcp.access_token), yield* isActive(third.files.access_token)], [
+        true,
+        true
+      ])
+      for (const { access_token } of [third.mcp, third.files]) {
+        yield* post(server, "/oauth/revoke", { token: String(access_token), client_id: "registered" })
+      }
+      assert.deepStrictEqual([yield* isTaken(third.mcp.access_token), yield* isActive(third.files.access_token)], [
+        false,
+        false
+      ])
     }))
 })
 
@@ -771,6 +875,32 @@ describe("the token endpoint", () => {
       assert.deepStrictEqual([guess.status, guess.json.error], [400, "invalid_request"])
     }))
 
+  it.live("AGENT-01: a verifier has 43 to 128 unreserved characters, and is the one whose S256 the code was given for (Z6, T4)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const cookie = yield* server.cookie
+      const trade = Effect.fnUntraced(function*(code_verifier: string, code_challenge = challengeOf(code_verifier)) {
+        const { query } = yield* decide(server, authorizePath(server, { code_challenge }), { cookie })
+        const { json, status } = yield* exchange(server, query.code ?? "", { code_verifier })
+        return status === 200 ? "granted" : json.error
+      })
+      // RFC 7636, appendix B.
+      const example = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+      assert.strictEqual(yield* trade(example, "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"), "granted")
+      for (const good of ["-._~".repeat(32), `~${"0".repeat(42)}`, "AZaz09-._~".repeat(5)]) {
+        assert.strictEqual(yield* trade(good), "granted", good)
+      }
+      const bad = [
+        "a".repeat(42),
+        "a".repeat(129),
+        ...["+", "/", "=", "%", " ", "\n", "\u0000", "é", "*"].map((one) => `${"a".repeat(43)}${one}`)
+      ]
+      for (const verifier of bad) assert.strictEqual(yield* trade(verifier), "invalid_grant", JSON.stringify(verifier))
+      // Neither the challenge itself nor that of another verifier.
+      assert.strictEqual(yield* trade(example, example), "invalid_grant")
+      assert.strictEqual(yield* trade(example, challengeOf(example.toLowerCase())), "invalid_grant")
+    }))
+
   it.live("AGENT-01 AGENT-03: a parameter without a value is absent, an unknown one is passed over, a repeated one is refused (T1, T19)", () =>
     Effect.gen(function*() {
       const server = yield* startServer()
@@ -892,7 +1022,8 @@ describe("the token endpoint", () => {
           const tokens = yield* grant(server)
           const extra: Readonly<Record<string, string>> = hint === undefined ? {} : { token_type_hint: hint }
           const token = String(tokens[kind])
-          assert.strictEqual((yield* revoke({ token, client_id: "other", ...extra })).status, 200)
+          const others = yield* revoke({ token, client_id: "other", ...extra })
+          assert.deepStrictEqual([others.status, others.json.error], [400, "invalid_grant"])
           assert.strictEqual((yield* call(server, "/mcp", tokens.access_token)).status, 200)
           const answer = yield* revoke({ token, client_id: "registered", ...extra })
           assert.deepStrictEqual([answer.status, answer.text], [200, ""])
@@ -905,12 +1036,9 @@ describe("the token endpoint", () => {
       assert.strictEqual((yield* revoke({ token: "x" })).json.error, "invalid_request")
       assert.strictEqual((yield* revoke({ client_id: "registered" })).json.error, "invalid_request")
       const paired = yield* server.token()
-      yield* revoke({ token: paired, client_id: "registered" })
+      assert.strictEqual((yield* revoke({ token: paired, client_id: "registered" })).json.error, "invalid_grant")
       assert.strictEqual((yield* server.send({ path: "/api/auth/sessions", headers: bearer(paired) })).status, 200)
 
-      const basic = (id: string, secret: string) => ({
-        authorization: `Basic ${Buffer.from(`${id}:${encodeURIComponent(secret)}`).toString("base64")}`
-      })
       const files = yield* grant(server, { resource: "https://files.example/api" })
       const introspect = (token: unknown, headers: Readonly<Record<string, string>>) =>
         post(server, "/oauth/introspect", { token: String(token), client_id: "registered" }, headers)
@@ -918,14 +1046,25 @@ describe("the token endpoint", () => {
         const headers of [
           {},
           basic("files", "another"),
-          basic("other", "a secret of files, long and random"),
+          secretOf("other"),
           bearer(paired)
         ]
       ) {
         const answer = yield* introspect(files.access_token, { ...headers })
         assert.deepStrictEqual([answer.status, answer.json.error], [401, "invalid_client"])
+        assert.match(String(answer.headers["www-authenticate"]), /^Basic /)
       }
-      const own = basic("files", "a secret of files, long and random")
+      const own = secretOf("files")
+      // A hint that is wrong keeps no token from being found.
+      for (const token_type_hint of ["access_token", "refresh_token", "nonsense"]) {
+        const hinted = yield* post(
+          server,
+          "/oauth/introspect",
+          { token: String(files.access_token), token_type_hint },
+          own
+        )
+        assert.deepStrictEqual([hinted.json.active, hinted.headers["cache-control"]], [true, "no-store"])
+      }
       const active = yield* introspect(files.access_token, own)
       const { exp, iat, ...rest } = active.json
       assert.deepStrictEqual(rest, {
@@ -944,6 +1083,52 @@ describe("the token endpoint", () => {
       }
       yield* revoke({ token: String(files.refresh_token), client_id: "registered" })
       assert.strictEqual((yield* introspect(files.access_token, own)).text, `{"active":false}`)
+    }))
+})
+
+describe("revocation and introspection", () => {
+  it.live("AGENT-03: look nothing up for a token that is made up, and say while the store is away when to ask again (T25)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const token = String((yield* grant(server, { resource: "https://files.example/api" })).access_token)
+      const revoke = (token: string) => post(server, "/oauth/revoke", { token, client_id: "registered" })
+      const introspect = (token: string) => post(server, "/oauth/introspect", { token }, secretOf("files"))
+      const { calls, failing } = server.probe
+      const before = [...calls]
+      const signed = token.slice(0, token.lastIndexOf("."))
+      for (const forged of ["unknown", "a.b.c", `${signed}.${"A".repeat(43)}`, "x".repeat(10_000)]) {
+        assert.strictEqual((yield* revoke(forged)).status, 200)
+        assert.strictEqual((yield* introspect(forged)).text, `{"active":false}`)
+      }
+      for (const path of ["/oauth/revoke", "/oauth/introspect"]) {
+        const long = yield* post(
+          server,
+          path,
+          { token: "x".repeat(17_000), client_id: "registered" },
+          secretOf("files")
+        )
+        assert.deepStrictEqual([long.status, long.json.error], [400, "invalid_request"], path)
+      }
+      assert.deepStrictEqual([...calls], before)
+      for (
+        const [operation, send] of [
+          ["sessions.findById", revoke],
+          ["sessions.revoke", revoke],
+          ["sessions.findByTokenDigest", introspect]
+        ] as const
+      ) {
+        failing.add(operation)
+        const answer = yield* send(token)
+        assert.deepStrictEqual(
+          [answer.status, answer.json.error, answer.headers["retry-after"]],
+          [503, "temporarily_unavailable", "1"],
+          operation
+        )
+        failing.delete(operation)
+        assert.strictEqual((yield* introspect(token)).json.active, true, operation)
+      }
+      assert.strictEqual((yield* revoke(token)).status, 200)
+      assert.strictEqual((yield* introspect(token)).text, `{"active":false}`)
     }))
 })
 
@@ -1036,6 +1221,7 @@ describe("documents of clients", () => {
         documents.client("/expires.json", { client_secret_expires_at: 0 }),
         documents.client("/basic.json", { token_endpoint_auth_method: "client_secret_basic" }),
         documents.client("/key.json", { token_endpoint_auth_method: "private_key_jwt" }),
+        documents.client("/proof.json", { dpop_bound_access_tokens: "true" }),
         `${documents.origin}/missing.json`
       ]
       for (const id of bad) {
@@ -1110,7 +1296,7 @@ describe("proofs of a key", () => {
       ...changed
     })
 
-  it.live("AGENT-01 SESS-10: tokens of a code are bound to the key that proves itself, and so are their refreshes (R6, T14, T15)", () =>
+  it.live("AGENT-01 SESS-10: tokens of a code are bound to the key that proves itself, and so are their refreshes (R6, R8, T14, T15)", () =>
     Effect.gen(function*() {
       const server = yield* startServer({}, { dpop: {} })
       const key = generate()
@@ -1177,6 +1363,20 @@ describe("proofs of a key", () => {
         yield* bound(token, proofOf(server, other, "/mcp", token))
       ]
       assert.deepStrictEqual(refused.map(({ status }) => status), refused.map(() => 401))
+      const [asBearer, withoutProof] = refused.flatMap(({ headers }, at) =>
+        at === 0 || at === 2 ? [String(headers["www-authenticate"])] : []
+      )
+      assert.match(
+        asBearer ?? "",
+        /^Bearer realm="sallyport", resource_metadata="[^"]*", scope="[^"]*", error="invalid_token"$/
+      )
+      assert.match(
+        withoutProof ?? "",
+        /^DPoP realm="sallyport", resource_metadata="[^"]*", scope="[^"]*", error="invalid_dpop_proof", algs="ES256[^"]*"$/
+      )
+      const open = String((yield* call(server, "/mcp", undefined)).headers["www-authenticate"])
+      assert.match(open, /^Bearer [^]*, DPoP realm="sallyport", algs="ES256[^"]*"$/)
+      assert.notInclude(open, "error")
 
       // A token that no key is bound to is none of the key that comes with it.
       const plain = (yield* grant(server)).access_token
@@ -1208,7 +1408,16 @@ describe("proofs of a key", () => {
         exchange(server, query.code ?? "", {}, { dpop: proofOf(server, key, "/oauth/token", undefined, nonce) })
       const first = yield* trade({})
       assert.deepStrictEqual([first.status, first.json.error], [400, "use_dpop_nonce"])
-      const granted = yield* trade({ nonce: String(first.headers["dpop-nonce"]) })
+      const given = String(first.headers["dpop-nonce"])
+      assert.match(given, /^[\x21\x23-\x5b\x5d-\x7e]{16,}$/)
+      // What was not given, or is made of what was, is refused, and a good one is told.
+      const guessed = ["", "x", given.slice(0, -1), `${given}A`, given.replace(/.$/, (end) => end === "A" ? "B" : "A")]
+      for (const nonce of [...guessed, given.toUpperCase(), ` ${given}`, 1, null]) {
+        const answer = yield* trade({ nonce })
+        assert.deepStrictEqual([answer.status, answer.json.error], [400, "use_dpop_nonce"], String(nonce))
+        assert.notInclude(String(answer.headers["dpop-nonce"]), ",")
+      }
+      const granted = yield* trade({ nonce: given })
       assert.strictEqual(granted.status, 200, granted.text)
       const token = String(granted.json.access_token)
       const ask = (nonce: Json) =>
@@ -1217,9 +1426,47 @@ describe("proofs of a key", () => {
           dpop: proofOf(server, key, "/mcp", token, nonce)
         })
       const asked = yield* ask({})
-      assert.strictEqual(asked.status, 401)
-      assert.include(asked.headers["www-authenticate"], "use_dpop_nonce")
+      for (const answer of [asked, yield* ask({ nonce: `${given}A` })]) {
+        assert.strictEqual(answer.status, 401)
+        assert.match(String(answer.headers["www-authenticate"]), /^DPoP [^]*, error="use_dpop_nonce", algs="/)
+      }
       assert.strictEqual((yield* ask({ nonce: String(asked.headers["dpop-nonce"]) })).status, 200)
+    }))
+
+  it.live("AGENT-02 SESS-10: a client that says that it always proves a key gets no token without (T24)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer(
+        { clients: [{ ...registered, alwaysProves: true }] },
+        { dpop: {} }
+      )
+      const documents = yield* startDocuments
+      const document = documents.client("/bound.json", { dpop_bound_access_tokens: true })
+      const free = documents.client("/free.json", { dpop_bound_access_tokens: false })
+      const key = generate()
+      const redirect_uri = "http://127.0.0.1:52163/callback"
+      for (const client_id of ["registered", document]) {
+        const { query } = yield* decide(server, authorizePath(server, { client_id, redirect_uri }))
+        const trade = (headers = {}) => exchange(server, query.code ?? "", { client_id, redirect_uri }, headers)
+        const refused = yield* trade()
+        assert.deepStrictEqual([refused.status, refused.json.error], [400, "invalid_grant"], client_id)
+        const granted = yield* trade({ dpop: proofOf(server, key, "/oauth/token") })
+        assert.strictEqual(granted.json.token_type, "DPoP", granted.text)
+        const refresh_token = String(granted.json.refresh_token)
+        const refreshed = yield* post(server, "/oauth/token", { grant_type: "refresh_token", client_id, refresh_token })
+        assert.strictEqual(refreshed.status, 400)
+      }
+      assert.strictEqual((yield* grant(server, { client_id: free, redirect_uri })).token_type, "Bearer")
+    }))
+
+  it.live("AGENT-03 SESS-10: the server of a resource elsewhere is told the key that a token is bound to (T23)", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer({}, { dpop: {} })
+      const key = generate()
+      const { query } = yield* decide(server, authorizePath(server, { resource: "https://files.example/api" }))
+      const granted = yield* exchange(server, query.code ?? "", {}, { dpop: proofOf(server, key, "/oauth/token") })
+      const token = String(granted.json.access_token)
+      const { json } = yield* post(server, "/oauth/introspect", { token }, secretOf("files"))
+      assert.deepInclude(json, { active: true, token_type: "DPoP", cnf: { jkt: key.thumbprint } })
     }))
 
   it.live("AGENT-01: there is neither an implicit grant nor one by password, nor one to a client itself (T17, T18)", () =>

@@ -72,7 +72,7 @@ const send = (server: DpopServer, kit: Kit, row: Row) =>
 
 const loopback = sections.at(-1)
 
-describe("SESS-10 SESS-01 L-06: bad input", () => {
+describe("SESS-10 SESS-01 L-06: bad input, by each fault of a proof or a token (R6, T14)", () => {
   for (const section of sections) {
     describe(`${section.title}`, () => {
       it.live.each(section.rows)("$sent: $verdict", (row) =>

@@ -15,12 +15,13 @@ import * as Layer from "effect/Layer"
 import * as OAuth from "oauth4webapi"
 import * as OpenId from "openid-client"
 import { claimsOf, generate, headerOf, type Json, type Key, prove } from "./dpopSupport.ts"
-import { type Answer, bearer, type Server, start } from "./support.ts"
+import { type Answer, bearer, type Server, type ServerOptions, start } from "./support.ts"
 
 const deviceCodeGrant = "urn:ietf:params:oauth:grant-type:device_code"
 
-const devices = (options: ConnectClientStore.Options = {}) =>
+const devices = (options: ConnectClientStore.Options = {}, server: Omit<ServerOptions, "routes"> = {}) =>
   start({
+    ...server,
     routes: Layer.provide(
       Sallyport.layer(),
       Layer.mergeAll(
@@ -115,6 +116,11 @@ describe("devices", () => {
       assert.deepStrictEqual(oauthError(yield* poll(server, asked)), [400, "slow_down"])
       const approved = yield* call(server, lesser, "approve", { client: thumbprint, code, scopes: ["runs:read"] })
       assert.strictEqual(approved.status, 200, approved.text)
+      const both = { requestedScopes: ["runs:read", "runs:operate"], grantedScopes: ["runs:read"] }
+      assert.notProperty(client, "grantedScopes")
+      assert.deepInclude(approved.json.client, both)
+      const { clients } = (yield* server.send({ path: "/api/auth/connect-clients", headers: bearer(owner) })).json
+      assert.deepInclude(Array.isArray(clients) ? clients[0] : undefined, both)
 
       const answers = yield* Effect.all(Array.from({ length: 4 }, () => poll(server, asked)), { concurrency: 4 })
       const [token, ...others] = answers.toSorted((a, b) => a.status - b.status)
@@ -123,7 +129,9 @@ describe("devices", () => {
       const used = bearer(String(token?.json.access_token))
       assert.strictEqual((yield* server.send({ path: "/api/runs", headers: used })).status, 200)
       // The decision is taken back, and the token is good for nothing at once.
-      assert.strictEqual((yield* call(server, owner, "revoke", { client: thumbprint })).status, 200)
+      const revoked = yield* call(server, owner, "revoke", { client: thumbprint })
+      assert.strictEqual(revoked.status, 200)
+      assert.notProperty(revoked.json.client, "grantedScopes")
       assert.strictEqual((yield* server.send({ path: "/api/runs", headers: used })).status, 401)
       assert.deepStrictEqual(oauthError(yield* poll(server, asked)), [400, "access_denied"])
     }))
@@ -276,6 +284,50 @@ describe("devices", () => {
       assert.strictEqual(guesses.filter(({ status }) => status === 429).length, 15)
       yield* decide(server, owner, String(asked.json.user_code), "approve")
       assert.strictEqual((yield* poll(server, asked)).status, 200)
+    }))
+
+  it.live("CONN-14 AGENT-03 SESS-16: the tokens of a device are its client's, which alone refreshes and revokes them (T8, T12)", () =>
+    Effect.gen(function*() {
+      for (const refreshes of [true, false]) {
+        const server = yield* devices({}, { sessions: refreshes ? { refresh: { tokenLifetime: "10 minutes" } } : {} })
+        const owner = yield* server.token()
+        const asked = yield* ask(server, { scope: "runs:read" })
+        yield* decide(server, owner, String(asked.json.user_code), "approve")
+        let tokens = (yield* poll(server, asked)).json
+        // As before, it is given a refresh token where all sessions are.
+        assert.strictEqual("refresh_token" in tokens, refreshes)
+        const runs = Effect.suspend(() =>
+          Effect.map(
+            server.send({ path: "/api/runs", headers: bearer(String(tokens.access_token)) }),
+            ({ status }) => status
+          )
+        )
+        const { sessions } = (yield* server.send({ path: "/api/auth/sessions", headers: bearer(owner) })).json
+        const clients = Array.isArray(sessions) ? sessions.map(({ client }) => client) : []
+        assert.deepStrictEqual(clients.filter((client) => client !== null), [{ id: "tv", resource: null }])
+
+        const refresh = (parameters: Record<string, string>) =>
+          post(server, "/oauth/token", {
+            grant_type: "refresh_token",
+            refresh_token: String(tokens.refresh_token),
+            ...parameters
+          })
+        if (refreshes) {
+          for (const parameters of [{}, { client_id: "other" }]) {
+            assert.deepStrictEqual(oauthError(yield* refresh(parameters)), [400, "invalid_grant"])
+          }
+          const refreshed = yield* refresh({ client_id: "tv" })
+          assert.strictEqual(refreshed.status, 200, refreshed.text)
+          tokens = refreshed.json
+        }
+        const revoke = (client_id: string) =>
+          post(server, "/oauth/revoke", { client_id, token: String(tokens.access_token) })
+        assert.deepStrictEqual(oauthError(yield* revoke("other")), [400, "invalid_grant"])
+        assert.strictEqual(yield* runs, 200)
+        assert.strictEqual((yield* revoke("tv")).status, 200)
+        assert.strictEqual(yield* runs, 401)
+        if (refreshes) assert.deepStrictEqual(oauthError(yield* refresh({ client_id: "tv" })), [400, "invalid_grant"])
+      }
     }))
 
   it.live("CONN-14 AGENT-03 SESS-10: a poll with a proof gets a token that is bound to its key, a device that asked with one gets no other (R6, T14, T15)", () =>

@@ -37,7 +37,7 @@ describe("the session cookie", () => {
       assert.strictEqual(again.json.authenticated, true)
     }))
 
-  it.live("HTTP-01 L-08: of a server that is reachable from outside is Secure and __Host-, without a Domain", () =>
+  it.live("HTTP-01 L-08: of a server that is reachable from outside is Secure and __Host-, without a Domain (R10)", () =>
     Effect.gen(function*() {
       const server = yield* start({ policy: "remote-reachable" })
       const answer = yield* pair(server, { host: "sallyport.example" })

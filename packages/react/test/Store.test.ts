@@ -51,6 +51,7 @@ describe("the store", () => {
               bootstrapMethods: [],
               sessionMethods: [],
               identities: [],
+              scopes: ["access:read"],
               scopeTitles: {}
             },
             session: {

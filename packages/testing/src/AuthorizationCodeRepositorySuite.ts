@@ -9,6 +9,7 @@ import {
   maxOpenCodes,
   type Presentation
 } from "@sallyport/core/access/AuthorizationCodeRepository"
+import { anyKey } from "@sallyport/core/access/BootstrapCredentialRepository"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
 import { SessionId } from "@sallyport/core/access/Session"
 import type { SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
@@ -189,6 +190,10 @@ export const suite = <LE>(name: string, layer: Layer.Layer<AccessRepository, LE>
           outcome(yield* codes.redeem(present("one", { resource: "/mcp" }, key), at(59_999))),
           "Redeemed"
         )
+        // Any key will do, and no key will not.
+        yield* codes.insert(codeRow("any", { proofKeyThumbprint: anyKey }), at(0))
+        assert.strictEqual(outcome(yield* codes.redeem(present("any"), at(1))), "proof-key-mismatch")
+        assert.strictEqual(outcome(yield* codes.redeem(present("any", {}, key), at(1))), "Redeemed")
       })
     )
 

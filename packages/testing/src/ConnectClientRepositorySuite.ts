@@ -541,7 +541,13 @@ export const suite = <E, R = never>(
             ),
           [key("a")]
         )
+        assert.isNull((yield* find("a"))?.device?.grantedScopes)
         yield* Devices.decide("a", "approved", 9_162, { scopes: ["runs:read"] })
+        const granted = yield* find("a")
+        assert.deepStrictEqual(granted?.device?.grantedScopes, ["runs:read"])
+        // A decision that was made already changes nothing of what was given.
+        yield* Devices.decide("a", "approved", 9_162, { scopes: ["runs:operate"] })
+        assert.deepStrictEqual(yield* find("a"), granted)
         assert.deepStrictEqual(
           (yield* links.list({ nowMillis: start + 9_163, limit: 10 })).map(({ id, issuedBy, scopes }) => ({
             id,
@@ -576,6 +582,7 @@ export const suite = <E, R = never>(
               Devices.decide(name, turnedAway, round)
             ], { concurrency: "unbounded" })
             assert.deepStrictEqual(yield* access(round), [])
+            assert.isNull((yield* find(name))?.device?.grantedScopes)
             assert.include(["Denied", "revoked"], yield* Devices.fetch(`code-${name}`, round))
           }
         })

@@ -9,6 +9,7 @@ import * as Schema from "effect/Schema"
 import type { RepositoryError } from "../RepositoryError.ts"
 import type { ChangeContext } from "./AccessEvent.ts"
 import { AccessScope } from "./AccessScope.ts"
+import { provesKey } from "./BootstrapCredentialRepository.ts"
 import { SessionId } from "./Session.ts"
 import type { SessionRow } from "./SessionCredentialRepository.ts"
 
@@ -30,7 +31,10 @@ export const AuthorizationCodeRow = Schema.Struct({
   resource: Schema.NullOr(Schema.NonEmptyString),
   subject: Schema.NonEmptyString,
   scopes: Schema.Array(AccessScope),
-  /** The key that the session must be bound to (`dpop_jkt`, RFC 9449 section 10), or null if the request named none. */
+  /**
+   * The key that the session must be bound to (`dpop_jkt`, RFC 9449 section 10), `anyKey` if the client always proves one and
+   * has not named it, or null.
+   */
   proofKeyThumbprint: Schema.NullOr(Schema.String),
   /** The name that the client gives itself. */
   label: Schema.NullOr(Schema.String),
@@ -100,9 +104,7 @@ export const codeRefusal = (
   if (row.clientId !== request.clientId) return "client-mismatch"
   if (row.redirectUri !== request.redirectUri) return "redirect-mismatch"
   if (row.codeChallenge !== request.codeChallenge) return "verifier-mismatch"
-  if (row.proofKeyThumbprint !== null && row.proofKeyThumbprint !== request.proofKeyThumbprint) {
-    return "proof-key-mismatch"
-  }
+  if (!provesKey(row.proofKeyThumbprint, request.proofKeyThumbprint)) return "proof-key-mismatch"
   if (row.sessionId !== null) return "used"
   if (row.expiresAtMillis <= request.nowMillis) return "expired"
   return request.resource !== undefined && request.resource !== row.resource ? "resource-mismatch" : undefined

@@ -25,6 +25,7 @@ import * as AccessScope from "./AccessScope.ts"
 import { defaultMaxLetIn } from "./internal/bootstrapOptions.ts"
 import { type CodeRefusal, codeRefusal, maxOpenCodes } from "./AuthorizationCodeRepository.ts"
 import { AuthPolicy } from "./AuthPolicy.ts"
+import { anyKey } from "./BootstrapCredentialRepository.ts"
 import { ClientDocuments } from "./ClientDocuments.ts"
 import {
   type InvalidAuthorizationServerOptions,
@@ -303,6 +304,7 @@ const build = Effect.fnUntraced(function*(
         repository.insert(
           {
             ...granted,
+            proofKeyThumbprint: granted.proofKeyThumbprint ?? (client.alwaysProves === true ? anyKey : null),
             codeDigest: yield* digestOf(code),
             clientId: client.id,
             subject: by.subject,

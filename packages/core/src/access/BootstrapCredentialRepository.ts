@@ -24,6 +24,15 @@ import type { SessionRow } from "./SessionCredentialRepository.ts"
 export const anyKey = "*"
 
 /**
+ * Tells whether a proven key, or null, is what is asked for: a thumbprint, {@link anyKey}, or null for no key.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const provesKey = (wanted: string | null, proven: string | null): boolean =>
+  wanted === null || (wanted === anyKey ? proven !== null : wanted === proven)
+
+/**
  * Describes a pairing link as it is stored. Times are milliseconds since the epoch.
  *
  * @category models
@@ -151,10 +160,7 @@ export const refusal = (row: PairingLinkRow | undefined, attempt: {
   if (row.revokedAtMillis !== null) return "revoked"
   if (row.expiresAtMillis <= attempt.nowMillis) return "expired"
   if (row.remainingUses === 0) return "exhausted"
-  const isProven = row.proofKeyThumbprint === anyKey
-    ? attempt.proofKeyThumbprint !== null
-    : row.proofKeyThumbprint === null || row.proofKeyThumbprint === attempt.proofKeyThumbprint
-  if (!isProven) return "proof-key-mismatch"
+  if (!provesKey(row.proofKeyThumbprint, attempt.proofKeyThumbprint)) return "proof-key-mismatch"
   if (missing(row.scopes, attempt.scopes).length > 0) return "scope-not-granted"
   return undefined
 }

@@ -63,7 +63,14 @@ import * as PairingCode from "./PairingCode.ts"
 import type { PairingLink } from "./PairingLink.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
 import { actorOf, type Principal, reachOf } from "./Principal.ts"
-import { type Device, endlessSessionId, type Session, type SessionId, SessionMethod } from "./Session.ts"
+import {
+  type Device,
+  endlessSessionId,
+  type Session,
+  type SessionClient,
+  type SessionId,
+  SessionMethod
+} from "./Session.ts"
 import {
   type IssuedSession,
   type KeyProof,
@@ -132,6 +139,8 @@ export interface RedeemOptions<E, R> {
   readonly methods?: ReadonlyArray<BootstrapMethod> | undefined
   /** The session that the device has had until now, which ends with the redemption. */
   readonly replaces?: SessionId | undefined
+  /** The program that the code was issued to (RFC 8628): only it refreshes and revokes the tokens that it gets. */
+  readonly client?: SessionClient | undefined
 }
 
 /** Returns how long the session of a link goes on unused. The operator alone may say more than the setting does. */
@@ -598,6 +607,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
           lifetime: link.sessionLifetimeMillis === null ? undefined : sessionLifetime(link, sessions.lifetime),
           notAfter: link.sessionEndsAtMillis === null ? undefined : DateTime.makeUnsafe(link.sessionEndsAtMillis),
           link: { linkId: link.id, issuedBy: link.issuedBy },
+          client: options.client,
           actor: link.createdBy,
           seed,
           replaces

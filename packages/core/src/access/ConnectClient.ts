@@ -110,6 +110,8 @@ export class ConnectClient extends Schema.Class<ConnectClient>("@sallyport/core/
   status: ClientStatus,
   /** What a device asks for, which its owner may cut; absent for a client of a relay. */
   requestedScopes: Schema.optionalKey(Schema.Array(AccessScope)),
+  /** What its owner gave it of that; absent unless it is an approved device. */
+  grantedScopes: Schema.optionalKey(Schema.Array(AccessScope)),
   /** What both screens show while the client waits: {@link verificationCode}, or the user code of a device. */
   verificationCode: Schema.String,
   firstSeenAt: Schema.DateTimeUtcFromMillis,

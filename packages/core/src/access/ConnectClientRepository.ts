@@ -36,6 +36,8 @@ export const DeviceRequest = Schema.Struct({
   /** The pairing link that an approval stores for the device's code. */
   linkId: Schema.NonEmptyString,
   scopes: Schema.Array(AccessScope),
+  /** What its owner gave it of that; null unless it is approved. */
+  grantedScopes: Schema.NullOr(Schema.Array(AccessScope)),
   /** Whether the device has proven the key of its thumbprint, which is otherwise one of this request alone. */
   isProven: Schema.Boolean,
   expiresAtMillis: Schema.Natural,
@@ -100,8 +102,9 @@ const toTime = (millis: number | null): DateTime.Utc | null => millis === null ?
  * @category converting
  * @since 0.1.0
  */
-export const toConnectClient = (row: ConnectClientRow): ConnectClient =>
-  new ConnectClient({
+export const toConnectClient = (row: ConnectClientRow): ConnectClient => {
+  const grantedScopes = row.device?.grantedScopes ?? null
+  return new ConnectClient({
     proofKeyThumbprint: row.proofKeyThumbprint,
     account: row.account,
     label: row.label,
@@ -109,6 +112,7 @@ export const toConnectClient = (row: ConnectClientRow): ConnectClient =>
     status: row.status,
     verificationCode: row.verificationCode,
     ...(row.device === null ? {} : { requestedScopes: row.device.scopes }),
+    ...(grantedScopes === null ? {} : { grantedScopes }),
     firstSeenAt: DateTime.makeUnsafe(row.firstSeenAtMillis),
     requestedAt: DateTime.makeUnsafe(row.requestedAtMillis),
     pendingUntil: toTime(row.pendingUntilMillis),
@@ -117,6 +121,7 @@ export const toConnectClient = (row: ConnectClientRow): ConnectClient =>
     reason: row.reason,
     lastSeenAt: toTime(row.lastSeenAtMillis)
   })
+}
 
 // -----------------------------------------------------------------------------
 // Steps
@@ -257,6 +262,7 @@ export const requestVerdict = (input: {
       device: {
         linkId: device.linkId,
         scopes: device.scopes,
+        grantedScopes: null,
         isProven: device.isProven,
         expiresAtMillis: pendingUntilMillis,
         intervalMillis: device.intervalMillis,
@@ -443,7 +449,10 @@ export const decisionVerdict = (
     decidedBy: actor,
     reason: deciding.reason,
     rejections: decision === "approved" ? 0 : decision === "rejected" ? row.rejections + 1 : row.rejections,
-    askAgainAtMillis: decision === "rejected" ? nowMillis + wait : null
+    askAgainAtMillis: decision === "rejected" ? nowMillis + wait : null,
+    device: row.device === null
+      ? null
+      : { ...row.device, grantedScopes: decision === "approved" ? deciding.grant?.scopes ?? null : null }
   }
   return { outcome: { _tag: "Decided", row: decided }, store: decided, endsAccess }
 }

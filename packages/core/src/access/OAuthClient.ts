@@ -20,6 +20,8 @@ export interface OAuthClient {
   /** What it calls itself: a line of text. */
   readonly name: string
   readonly redirectUris: ReadonlyArray<string>
+  /** Whether it proves a key whenever it asks for tokens, and gets none without (RFC 9449 section 5.2). Default false. */
+  readonly alwaysProves?: boolean | undefined
 }
 
 // What a URI may be written with. A URL parser would drop or change other characters, and so compare something else.
@@ -95,7 +97,8 @@ const Document = Schema.Struct({
     Schema.isMinLength(1),
     Schema.isMaxLength(32)
   ),
-  token_endpoint_auth_method: Schema.optionalKey(Schema.Literal("none"))
+  token_endpoint_auth_method: Schema.optionalKey(Schema.Literal("none")),
+  dpop_bound_access_tokens: Schema.optionalKey(Schema.Boolean)
 })
 const decodeDocument = Schema.decodeUnknownOption(Document)
 
@@ -114,10 +117,10 @@ export const readDocument = (id: string, document: unknown): OAuthClient | strin
   if (Object.keys(document).some((key) => key.startsWith("client_secret"))) return "it has a secret in it"
   const decoded = decodeDocument(document)
   if (decoded._tag === "None") {
-    return "it needs a client_name and redirect_uris, and the token_endpoint_auth_method can only be none"
+    return "it needs a client_name and redirect_uris, the token_endpoint_auth_method can only be none, and " +
+      "dpop_bound_access_tokens true or false"
   }
-  const name = Text.toLine(decoded.value.client_name, 64)
-  return name === null
-    ? "its client_name has no letters"
-    : { id, name, redirectUris: decoded.value.redirect_uris }
+  const { client_name, dpop_bound_access_tokens: alwaysProves = false, redirect_uris: redirectUris } = decoded.value
+  const name = Text.toLine(client_name, 64)
+  return name === null ? "its client_name has no letters" : { id, name, redirectUris, alwaysProves }
 }

@@ -101,7 +101,7 @@ export const LetInBy = Schema.Struct({
 export type LetInBy = typeof LetInBy.Type
 
 /**
- * Says which program a session was granted to by consent, and for what.
+ * Says which program a session was granted to, by consent or as a device, and for what.
  *
  * @category models
  * @since 0.1.0
@@ -158,7 +158,7 @@ export class Session extends Schema.Class<Session>("@sallyport/core/access/Sessi
   proofKeyThumbprint: Schema.NullOr(Schema.String),
   device: Device,
   letInBy: LetInBy,
-  /** The program that it was granted to at the authorization endpoint, or null if a device was paired. */
+  /** The program that it was granted to, by consent or as a device that showed a code; null if a device was paired. */
   client: Schema.NullOr(SessionClient),
   /** How long it goes on without being used, or null if that is as the server's setting says. */
   lifetime: Schema.NullOr(Schema.DurationFromMillis),

@@ -37,7 +37,7 @@ export const SessionRow = Schema.Struct({
   parentId: Schema.NullOr(SessionId),
   /** Who let the device in: see `LetInBy`. */
   letInBy: Schema.NonEmptyString,
-  /** The program that the session was granted to by consent, or null. */
+  /** The program that the session was granted to, by consent or as a device, or null. */
   client: Schema.NullOr(SessionClient),
   device: Device,
   /** SHA-256 of the token, in lowercase hex. Unique. */

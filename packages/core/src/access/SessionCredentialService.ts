@@ -195,7 +195,10 @@ export interface IssueOptions {
    * session.
    */
   readonly link?: { readonly linkId: string | null; readonly issuedBy: SessionId | null } | undefined
-  /** The program that the session is granted to by consent. Its tokens are short-lived and refreshed. */
+  /**
+   * The program that the session is granted to, by consent or as a device. By consent, which has no link, its tokens are
+   * short-lived and refreshed.
+   */
   readonly client?: SessionClient | undefined
   readonly actor?: string | undefined
 }
@@ -346,9 +349,9 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
   readonly inspect: (token: Redacted.Redacted) => Effect.Effect<Option.Option<InspectedToken>, SessionCredentialError>
   /**
    * Ends the session of an access or refresh token that was granted to a client (RFC 7009). Nothing comes of a token that is
-   * none, or another client's.
+   * none. Returns false, and ends nothing, if it is a token that was not granted to this client.
    */
-  readonly revokeToken: (token: Redacted.Redacted, clientId: string) => Effect.Effect<void, SessionCredentialError>
+  readonly revokeToken: (token: Redacted.Redacted, clientId: string) => Effect.Effect<boolean, SessionCredentialError>
   /**
    * Lists the live sessions, all of them or a subject's, each with whether it is the one of `current`, in the order of their
    * ids, which is the order in which they began; after one of them and at most `limit`, if that is given.
@@ -785,7 +788,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       askedMillis === null ? null : nowMillis + askedMillis,
       request.notAfter?.epochMilliseconds ?? null
     )
-    const isRefreshed = (refreshesAll || request.client !== undefined) && request.method !== "browser-session-cookie"
+    const isByConsent = request.client !== undefined && (request.link?.linkId ?? null) === null
+    const isRefreshed = (refreshesAll || isByConsent) && request.method !== "browser-session-cookie"
     const isMachine = request.machine === true && !isRefreshed && request.method !== "browser-session-cookie"
     const unsigned: SessionRow = {
       id: SessionId.make(yield* random.uuidV7()),
@@ -934,15 +938,17 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       Effect.mapError(unavailable)
     ),
     revokeToken: Effect.fn("SessionCredentialService.revokeToken")(function*(token, clientId) {
-      if (Redacted.value(token).length > SessionToken.maxLength) return
+      if (Redacted.value(token).length > SessionToken.maxLength) return true
       for (const type of [SessionToken.type, SessionToken.refreshType] as const) {
         const claims = yield* Effect.mapError(verifySignature(token, type), unavailable)
         if (Option.isNone(claims)) continue
         const id = claims.value.sid
         const row = yield* Effect.mapError(repository.findById(id), unavailable)
-        if (Option.isNone(row) || row.value.client?.id !== clientId) return
+        if (Option.isNone(row)) return true
+        if (row.value.client?.id !== clientId) return false
         yield* revokeTarget({ _tag: "Session", id }, row.value.subject)
       }
+      return true
     }),
     list: Effect.fn("SessionCredentialService.list")(function*(request) {
       yield* checkInput({ subject: nameRule, after: Input.key, limit: Input.count }, request ?? {})

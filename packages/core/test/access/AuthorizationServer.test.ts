@@ -9,15 +9,39 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 
-const Services = SessionCredentialService.layer.pipe(
-  Layer.provideMerge(Layer.mergeAll(Repositories.layerMemory, SecretStore.layerMemory)),
-  Layer.provideMerge(Layer.merge(NodeCrypto.layer, AuthPolicy.layer({ host: "127.0.0.1" })))
-)
+const servicesUnder = (policy: AuthPolicy.Options) =>
+  SessionCredentialService.layer.pipe(
+    Layer.provideMerge(Layer.mergeAll(Repositories.layerMemory, SecretStore.layerMemory)),
+    Layer.provideMerge(Layer.merge(NodeCrypto.layer, AuthPolicy.layer(policy)))
+  )
+const Services = servicesUnder({ host: "127.0.0.1" })
 
 const make = (id: string) =>
   AuthorizationServer.make({ clients: [{ id, name: "Client", redirectUris: ["http://127.0.0.1/callback"] }] }).pipe(
     Effect.match({ onFailure: ({ _tag }) => _tag, onSuccess: (server) => server.isClientId(id) })
   )
+
+describe("the address of the server", () => {
+  it.effect("AGENT-01: is https, but on loopback, or there is none (M1)", () =>
+    Effect.gen(function*() {
+      const cases: ReadonlyArray<readonly ["made" | "InvalidAuthorizationServerOptions", AuthPolicy.Options]> = [
+        ["made", { host: "127.0.0.1" }],
+        ["made", { host: "127.0.0.1", publicUrl: "http://[::1]:8080" }],
+        ["made", { host: "0.0.0.0", publicUrl: "https://box.example" }],
+        ["InvalidAuthorizationServerOptions", { host: "0.0.0.0" }],
+        ["InvalidAuthorizationServerOptions", { host: "0.0.0.0", publicUrl: "http://box.example" }],
+        ["InvalidAuthorizationServerOptions", { host: "127.0.0.1", publicUrl: "http://box.example" }],
+        ["InvalidAuthorizationServerOptions", { host: "127.0.0.1", publicUrl: "http://127.0.0.1.box.example" }]
+      ]
+      for (const [expected, policy] of cases) {
+        const outcome = yield* AuthorizationServer.make({}).pipe(
+          Effect.match({ onFailure: ({ _tag }) => _tag, onSuccess: () => "made" }),
+          Effect.provide(servicesUnder(policy))
+        )
+        assert.strictEqual(outcome, expected, JSON.stringify(policy))
+      }
+    }))
+})
 
 describe("the clients that a host registers", () => {
   it.effect("AGENT-02: have no address as their id, so that none is taken for a client with a document (C8)", () =>

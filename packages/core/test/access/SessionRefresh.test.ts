@@ -89,10 +89,14 @@ describe("refresh tokens", () => {
       for (const other of [next.refreshToken, token, Redacted.make("x.y.z")]) {
         assert.isTrue(Option.isNone(yield* sessions.inspect(other)))
       }
-      yield* sessions.revokeToken(next.refreshToken, "https://other.example/app")
-      yield* sessions.revokeToken(paired.token, client.id)
+      for (
+        const [token, id] of [[next.refreshToken, "https://other.example/app"], [paired.token, client.id]] as const
+      ) {
+        assert.isFalse(yield* sessions.revokeToken(token, id))
+      }
+      assert.isTrue(yield* sessions.revokeToken(Redacted.make("x.y.z"), client.id))
       assert.strictEqual((yield* sessions.verify(next.token, { resource: "/mcp" })).id, session.id)
-      yield* sessions.revokeToken(next.refreshToken, client.id)
+      assert.isTrue(yield* sessions.revokeToken(next.refreshToken, client.id))
       assert.strictEqual(yield* problem(sessions.verify(next.token, { resource: "/mcp" })), "revoked")
       assert.isTrue(Option.isNone(yield* sessions.inspect(next.token)))
       assert.strictEqual((yield* sessions.verify(paired.token)).id, paired.session.id)

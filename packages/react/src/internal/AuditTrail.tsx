@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { useEffect, useId, useRef, useState } from "react"
 import { useHistory, useStore } from "../Hooks.ts"
-import { Button, Empty, Fault, Known, Section, useNow, useTitles } from "./parts.tsx"
+import { Button, Empty, Fault, Known, Section, useHostScopes, useNow } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 const isKnown = Schema.is(AccessChangeEntry)
@@ -82,7 +82,7 @@ const Trail = ({ view }: { readonly view: AccessView }) => {
     addEventListener("keydown", seek)
     return () => removeEventListener("keydown", seek)
   }, [])
-  const titles = useTitles()
+  const host = useHostScopes()
   const [text, setText] = useState("")
   const [kind, setKind] = useState<AccessEventKind | "">("")
   const search = useTyped(text.trim())
@@ -153,7 +153,7 @@ const Trail = ({ view }: { readonly view: AccessView }) => {
                     )}
                     <span>
                       {isKnown(entry)
-                        ? Words.sentence(entry, names, sessionBefore(entry, shown.slice(index + 1)), titles)
+                        ? Words.sentence(entry, names, sessionBefore(entry, shown.slice(index + 1)), host)
                         : `Something else changed (${entry.event}).`}
                     </span>
                   </li>

@@ -328,9 +328,18 @@ export const ApprovalMode = () => {
           <details className="sp-fold">
             <summary>{Words.decided(decided.map(({ status }) => status))}</summary>
             <ul className="sp-list">
-              {decided.map((
-                { account, decidedAt, decidedBy, deviceType, label, proofKeyThumbprint, reason, status }
-              ) => (
+              {decided.map(({
+                account,
+                decidedAt,
+                decidedBy,
+                deviceType,
+                grantedScopes,
+                label,
+                proofKeyThumbprint,
+                reason,
+                requestedScopes = [],
+                status
+              }) => (
                 <li key={proofKeyThumbprint} className="sp-item">
                   <DeviceIcon kind={deviceType} />
                   <div>
@@ -346,6 +355,16 @@ export const ApprovalMode = () => {
                         {decidedBy === null ? "" : ` by ${Words.by(decidedBy)}`}
                         {reason === null ? "" : `: “${reason}”`}
                       </span>
+                      {grantedScopes !== undefined && (
+                        <span>
+                          let in to <Doing scopes={grantedScopes} />
+                          {Words.isLess(grantedScopes, requestedScopes) && (
+                            <>
+                              ; it asked to <Doing scopes={requestedScopes} />
+                            </>
+                          )}
+                        </span>
+                      )}
                     </p>
                   </div>
                   <div className="sp-do">

@@ -218,7 +218,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
                 </span>
               )}
             {address !== null && <span>{Words.place(address)}</span>}
-            {device.client !== null && <span>{Words.program(device.client)}</span>}
+            {device.client !== null && <span>{Words.program(device.client, device.letInBy)}</span>}
             {device.subject !== subject && <span>of {device.subject}</span>}
             <span>
               May <Doing scopes={device.scopes} />

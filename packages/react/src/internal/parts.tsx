@@ -278,16 +278,20 @@ export const useScopes = (): ReadonlyArray<string> =>
     onSome: (state) => state.authenticated ? state.session.scopes : []
   })
 
-/** Returns what the host calls its scopes; nothing while that is not known. */
-export const useTitles = (): Words.Titles =>
-  Option.match(useSnapshot().session, { onNone: () => ({}), onSome: ({ policy }) => policy.scopeTitles })
+const unknownHost: Words.HostScopes = { scopes: [], scopeTitles: {} }
+
+/** Returns the scopes of the host and its words for them; nothing while they are not known. */
+export const useHostScopes = (): Words.HostScopes =>
+  Option.match(useSnapshot().session, { onNone: () => unknownHost, onSome: ({ policy }) => policy })
 
 /** Says what scopes allow, as what follows "may". */
-export const Doing = ({ scopes }: { readonly scopes: ReadonlyArray<string> }) => <>{Words.doing(scopes, useTitles())}</>
+export const Doing = ({ scopes }: { readonly scopes: ReadonlyArray<string> }) => (
+  <>{Words.doing(scopes, useHostScopes())}</>
+)
 
 /** Names a scope in a choice, with more of what it allows below its name, or why it cannot be chosen. */
 export const ScopeName = ({ name, refusal }: { readonly name: string; readonly refusal?: string | undefined }) => {
-  const titles = useTitles()
+  const titles = useHostScopes().scopeTitles
   const more = refusal ?? Words.detail(name, titles)
   return (
     <span>

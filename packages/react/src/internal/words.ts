@@ -36,12 +36,18 @@ export const list = (names: ReadonlyArray<string>): string => join.format(names)
 /** What scopes allow in the words of the host, as its policy tells it. */
 export type Titles = Readonly<Record<string, string>>
 
+/** Which scopes the host has, and its words for them; none of either while its policy is not known. */
+export interface HostScopes {
+  readonly scopes: ReadonlyArray<string>
+  readonly scopeTitles: Titles
+}
+
 /**
  * Says what scopes allow, as what follows "may": in the host's words if it has some for a scope, and by its name if there are
- * none.
+ * none. Everything is only what lacks no scope of the host.
  */
-export const doing = (scopes: ReadonlyArray<string>, titles: Titles): string => {
-  if (AccessScope.builtin.every((scope) => scopes.includes(scope))) return "do everything"
+export const doing = (scopes: ReadonlyArray<string>, { scopes: all, scopeTitles: titles }: HostScopes): string => {
+  if (all.length > 0 && all.every((scope) => scopes.includes(scope))) return "do everything"
   if (scopes.length === 0) return "do nothing but sign out"
   const left = new Set(scopes)
   const said = phrases.flatMap(([scopes, phrase]) => {
@@ -52,6 +58,10 @@ export const doing = (scopes: ReadonlyArray<string>, titles: Titles): string => 
   const told = Array.from(left, (scope) => titles[scope]?.replace(/^./u, (first) => first.toLowerCase()) ?? scope)
   return list([...said, ...told])
 }
+
+/** Tells whether a device was given less than it asked for. */
+export const isLess = (granted: ReadonlyArray<string>, requested: ReadonlyArray<string>): boolean =>
+  requested.some((scope) => !granted.includes(scope))
 
 const units = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]] as const
 
@@ -167,14 +177,14 @@ const changed = (
   who: string,
   { device, scopeRequest, scopes }: FeedSession,
   before: Option.Option<FeedSession>,
-  titles: Titles
+  host: HostScopes
 ): string => {
   const name = deviceName(device)
   const asked = Option.getOrUndefined(before)?.scopeRequest ?? null
   if (scopeRequest && scopeRequest.requestedAt.epochMilliseconds !== asked?.requestedAt.epochMilliseconds) {
-    return `${name} asks to do more: ${doing(scopeRequest.scopes, titles)}.`
+    return `${name} asks to do more: ${doing(scopeRequest.scopes, host)}.`
   }
-  if (Option.isNone(before)) return `${name} has changed. It may ${doing(scopes, titles)}.`
+  if (Option.isNone(before)) return `${name} has changed. It may ${doing(scopes, host)}.`
   const old = deviceName(before.value.device)
   if (asked !== null && !scopeRequest && scopes.every((scope) => before.value.scopes.includes(scope))) {
     return `${who} did not let ${name} do more.`
@@ -182,18 +192,18 @@ const changed = (
   if (old !== name) return `${who} renamed ${old} to ${name}.`
   return scopes.every((scope) => before.value.scopes.includes(scope))
     ? `${name} was used, and stays.`
-    : `${who} let ${name} do more. It may ${doing(scopes, titles)}.`
+    : `${who} let ${name} do more. It may ${doing(scopes, host)}.`
 }
 
 /**
  * Says a change as one sentence, its actor first. `names` has the names of links and devices by their ids, `before` the
- * session that a change is of, as it was, `titles` what the host calls its scopes.
+ * session that a change is of, as it was, `host` the scopes of the host and its words for them.
  */
 export const sentence = (
   change: AccessChangeEntry,
   names: ReadonlyMap<string, string>,
   before: Option.Option<FeedSession>,
-  titles: Titles
+  host: HostScopes
 ): string => {
   const who = actor(change.data.actor)
   switch (change.event) {
@@ -213,8 +223,8 @@ export const sentence = (
       const { createdAt, device, letInBy, scopes } = change.data.session
       // An event and its session are written in one step, at one time.
       return Option.isSome(before) || change.data.at.epochMilliseconds - createdAt.epochMilliseconds > 2_000
-        ? changed(who, change.data.session, before, titles)
-        : `${deviceName(device)} is in, let in by ${by(letInBy.actor)}. It may ${doing(scopes, titles)}.`
+        ? changed(who, change.data.session, before, host)
+        : `${deviceName(device)} is in, let in by ${by(letInBy.actor)}. It may ${doing(scopes, host)}.`
     }
     case "sessionRemoved": {
       const device = names.get(change.data.id) ?? "a device"
@@ -223,11 +233,14 @@ export const sentence = (
         : `${who} signed ${device} out.`
     }
     case "connectClientUpserted": {
-      const { account, label, reason, status } = change.data.client
+      const { account, grantedScopes, label, reason, requestedScopes = [], status } = change.data.client
       const name = quoted(label)
       if (status === "pending") return `${name} asked to connect, for ${account}.`
       if (status === "observed") return `${name} came in by its account, ${account}.`
-      return `${who} ${status} ${name} of ${account}${reason === null ? "" : `: “${reason}”`}.`
+      const decided = `${who} ${status} ${name} of ${account}${reason === null ? "" : `: “${reason}”`}.`
+      if (grantedScopes === undefined) return decided
+      const asked = isLess(grantedScopes, requestedScopes) ? `; it asked to ${doing(requestedScopes, host)}` : ""
+      return `${decided} It may ${doing(grantedScopes, host)}${asked}.`
     }
     case "connectClientRemoved":
       return "A request to connect ended undecided."
@@ -269,8 +282,12 @@ export const browserName = (userAgent: string): Option.Option<string> => {
   )
 }
 
-/** Names the program that a session was granted to, by the host of its id that was checked, and what it may reach. */
-export const program = ({ id, resource }: SessionClient): string => {
+/**
+ * Names the program that a session was granted to, and what it may reach: by consent by the host of its id, which was
+ * checked; what a device calls its program is quoted, whatever it is.
+ */
+export const program = ({ id, resource }: SessionClient, letInBy: FeedSession["letInBy"]): string => {
+  if (letInBy.linkId !== null) return `program “${id}”`
   const host = URL.parse(id)?.host ?? ""
   return `${host === "" ? Text.shortId(id) : host}${resource === null ? "" : `, only at ${resource}`}`
 }
