@@ -130,6 +130,8 @@ export interface HistoryOptions {
 export interface HistoryPage {
   readonly events: ReadonlyArray<AccessEvent>
   readonly next: Option.Option<number>
+  /** How long an event is kept; none if no sweeper of this process deletes events. */
+  readonly retention: Option.Option<Duration.Duration>
 }
 
 /**
@@ -213,6 +215,17 @@ const isMentioned = (search: string, value: unknown): boolean =>
     : typeof value === "object" && value !== null && !DateTime.isDateTime(value) && !Duration.isDuration(value) &&
       Object.values(value).some((member) => isMentioned(search, member))
 
+type Feed = AccessRepository["Service"]["feed"]
+
+/** What runs in this process and deletes events, by the feed. */
+const sweepers = new WeakMap<Feed, Set<{ readonly retentionMillis: number }>>()
+
+/** Returns how long an event of a feed is kept: for the shortest retention of several sweepers. */
+const retentionOf = (feed: Feed): Option.Option<Duration.Duration> => {
+  const shortest = Math.min(...Array.from(sweepers.get(feed) ?? [], ({ retentionMillis }) => retentionMillis))
+  return Number.isFinite(shortest) ? Option.some(Duration.millis(shortest)) : Option.none()
+}
+
 const build = Effect.fnUntraced(function*(
   { maxReplay, pageSize, pollMillis, retryMillis }: Settings
 ): Effect.fn.Return<AccessFeed["Service"], never, AccessRepository> {
@@ -288,6 +301,11 @@ const build = Effect.fnUntraced(function*(
       const search = options.search?.toLowerCase() ?? ""
       const limit = Math.min(options.limit ?? historyPage, historyPage)
       const found: Array<AccessEvent> = []
+      const answer = (next: Option.Option<number>): HistoryPage => ({
+        events: found,
+        next,
+        retention: retentionOf(repository)
+      })
       let before = options.before ?? Number.MAX_SAFE_INTEGER
       for (let scanned = 0; scanned < historyScan; scanned += historyPage) {
         const page = yield* Effect.mapError(repository.readBefore({ before, limit: historyPage }), unavailable)
@@ -297,13 +315,13 @@ const build = Effect.fnUntraced(function*(
             FeedReach.reaches(reader, event) &&
             (search === "" || isMentioned(search, [event.actor, event.change]))
           if (isAsked) found.push(event)
-          if (found.length === limit) return { events: found, next: before > 1 ? Option.some(before) : Option.none() }
+          if (found.length === limit) return answer(before > 1 ? Option.some(before) : Option.none())
         }
-        if (page.length < historyPage) return { events: found, next: Option.none() }
+        if (page.length < historyPage) return answer(Option.none())
         // SQLite answers at once, and others are to have their turn.
         yield* Effect.yieldNow
       }
-      return { events: found, next: Option.some(before) }
+      return answer(Option.some(before))
     }),
     subscribe: (options) =>
       Stream.unwrap(Effect.gen(function*() {
@@ -387,9 +405,12 @@ export const layer: Layer.Layer<AccessFeed, never, AccessRepository> = Layer.eff
   Effect.flatMap(settings.defaults, build)
 )
 
+const swept = "old events of the access feed"
+const sweeperDefaults = { interval: "1 hour", batchSize: 500, retention: "90 days" } as const
+
 /**
  * Deletes events that are past their retention, again and again, the oldest first, in batches. Several processes may do this
- * at once. Without this layer events are kept for ever.
+ * at once. Without this layer events are kept for ever. While it runs, `history` says the retention.
  *
  * `retention` is how long an event is kept, by default 90 days. `interval` defaults to 1 hour, `batchSize` to 500 events. A
  * failure is logged, and tried again.
@@ -400,13 +421,28 @@ export const layer: Layer.Layer<AccessFeed, never, AccessRepository> = Layer.eff
 export const layerSweeper = (
   options?: Sweeper.RetentionOptions
 ): Layer.Layer<never, Sweeper.InvalidSweeperOptions, AccessRepository> =>
-  Sweeper.layer({
-    name: "old events of the access feed",
-    options,
-    defaults: { interval: "1 hour", batchSize: 500, retention: "90 days" },
-    sweep: Effect.map(AccessRepository, ({ feed }) => (limit, _nowMillis, endedBeforeMillis) =>
-      feed.sweep({ endedBeforeMillis, limit }))
-  })
+  Layer.merge(
+    Sweeper.layer({
+      name: swept,
+      options,
+      defaults: sweeperDefaults,
+      sweep: Effect.map(AccessRepository, ({ feed }) => (limit, _nowMillis, endedBeforeMillis) =>
+        feed.sweep({ endedBeforeMillis, limit }))
+    }),
+    Layer.effectDiscard(Effect.gen(function*() {
+      const { feed } = yield* AccessRepository
+      const sweeper = yield* Sweeper.settings(swept, options, sweeperDefaults)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          const all = sweepers.get(feed) ?? new Set()
+          sweepers.set(feed, all.add(sweeper))
+          return all
+        }),
+        (all) =>
+          Effect.sync(() => all.delete(sweeper))
+      )
+    }))
+  )
 
 /**
  * Does what {@link layerSweeper} does, with the retention of the configuration, `SALLYPORT_FEED_RETENTION`, by default 90 days.
