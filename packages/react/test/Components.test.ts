@@ -356,8 +356,11 @@ describe("the connections in a browser", () => {
 
         yield* step(() => page.keyboard.press("/"))
         yield* step(() => page.keyboard.type("link 77"))
-        yield* text(page, /^1 found$/m)
-        assert.deepStrictEqual(yield* sentences, ["owner made the link “Link 77”, for one device."])
+        yield* text(page, /^2 found$/m)
+        assert.deepStrictEqual(yield* sentences, [
+          "owner withdrew the link “Link 77”.",
+          "owner made the link “Link 77”, for one device."
+        ])
         yield* axe(page, "activity")
         yield* step(() => page.getByLabel("Search").fill("no such thing"))
         yield* text(page, /Nothing matches “no such thing”\./)
