@@ -245,6 +245,50 @@ describe("what the pages say", () => {
   )
 
   it.live(
+    "BOOT-14 L-15: that a browser keeps no cookie, before the code is used, and then as whom it is paired and for how long",
+    () =>
+      Effect.gen(function*() {
+        const { page, posts, problems, server } = yield* opened()
+        const owner = yield* connect(server.url, having(yield* server.token()))
+        const { code } = yield* owner.access.issueLink()
+        yield* step(() =>
+          page.addInitScript(() =>
+            Object.defineProperty(navigator, "cookieEnabled", {
+              get: () => document.body.dataset.cookies === "allowed"
+            })
+          )
+        )
+        yield* step(() => page.goto(`${server.url}/pairing?stay#token=${Redacted.value(code)}`))
+        const pair = step(() => page.getByRole("button", { name: "Pair this browser" }).click())
+        yield* pair
+        yield* says(page, ".sp-gate", [
+          "This browser keeps no cookies here",
+          `Pairing needs one. Allow cookies for ${new URL(server.url).host}, then try again.`,
+          "Try now"
+        ], "without cookies")
+        assert.notInclude(posts, "/api/auth/bootstrap")
+        assert.lengthOf(yield* owner.access.links, 1)
+
+        yield* step(() =>
+          page.evaluate(() => {
+            document.body.dataset.cookies = "allowed"
+          })
+        )
+        yield* step(() => page.getByRole("button", { name: "Try now" }).click())
+        yield* pair
+        yield* says(page, ".sp-gate", [
+          "This browser is paired",
+          "You are signed in as owner on “Chrome on Linux”, until you sign out or don’t come for 30 days.",
+          "Continue",
+          "See all devices"
+        ], "paired")
+        assert.deepStrictEqual(yield* owner.access.links, [])
+        assert.deepStrictEqual(problems, [])
+      }),
+    timeout
+  )
+
+  it.live(
     "C-43 HTTP-08 L-15: that an address without https is not for pairing, how to go on, and sends no code",
     () =>
       Effect.gen(function*() {
