@@ -1,6 +1,7 @@
 /**
  * Takes the pictures of `docs/pictures/` from a running backend: the pages, light and dark, on a desk and on a phone, and
- * the terminal beside them. The server stands behind a proxy, as one does that a phone can reach.
+ * the terminal beside them. The server stands behind a proxy, as one does that a phone can reach. `examples/react-host` is
+ * built and started as its README says.
  */
 import * as Effect from "effect/Effect"
 import { mkdirSync } from "node:fs"
@@ -8,10 +9,12 @@ import { request } from "node:http"
 import { createServer } from "node:https"
 import { type AddressInfo, createServer as createProbe } from "node:net"
 import { join } from "node:path"
-import type { BrowserContext, Page } from "playwright-core"
+import type { Browser as Chromium, BrowserContext, Page } from "playwright-core"
+import { build } from "vite"
 import { freshState, sallyport } from "../test-support/backend.ts"
 import * as Browser from "../test-support/chromium.ts"
 import { certificate } from "../test-support/certificates.ts"
+import { program as run } from "../test-support/programs.ts"
 import { onTerminal } from "../test-support/terminal.ts"
 import { setup as pages } from "./pages.ts"
 
@@ -22,6 +25,7 @@ const address = `https://${host}`
 
 const desk = { width: 1120, height: 780 }
 const phone = { width: 390, height: 780 }
+const phoneAgent = "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Mobile/15E148 Safari/604.1"
 
 const portOf = (address: string | AddressInfo | null) =>
   typeof address === "object" && address !== null ? address.port : 0
@@ -122,18 +126,56 @@ const terminal = Effect.fnUntraced(function*(context: BrowserContext, screens: s
 
 const consent = "button[data-kind=primary][aria-disabled=false]"
 
-/** Pairs a browser under a name, after its picture was taken. */
-const pairAs = Effect.fnUntraced(function*(page: Page, name: string, shown: Effect.Effect<void>) {
+/** Makes a link by the session of a page, and returns its code. */
+const issue = (page: Page, options: object) =>
+  step(() =>
+    page.evaluate(async (options): Promise<string> => {
+      const response = await fetch("/api/auth/pairing-links", {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(options)
+      })
+      return (await response.json()).code
+    }, options)
+  )
+
+/** Pairs a browser under a name, after its picture was taken, and waits for the page that it comes to. */
+const pairAs = Effect.fnUntraced(function*(
+  page: Page,
+  name: string,
+  { shown = Effect.void, next = ".sp-run" }: { readonly shown?: Effect.Effect<void>; readonly next?: string }
+) {
   yield* step(() => page.locator(consent).waitFor())
   yield* step(() => page.getByLabel("Name of this device").fill(name))
   yield* step(() => page.evaluate(() => document.querySelector("input")?.blur()))
   yield* shown
   yield* step(() => page.locator(consent).click())
-  yield* step(() => page.locator(".sp-run").waitFor())
+  yield* step(() => page.locator(next).first().waitFor())
 })
 
 const steps = (page: Page, state: "live" | "caught", count: number) =>
   step(() => page.locator(`.sp-steps i[data-state=${state}]`).nth(count - 1).waitFor())
+
+/** Takes the pictures of the application that shows the components in its own colours. */
+const greenhouse = Effect.fnUntraced(function*(chromium: Chromium) {
+  const root = join(import.meta.dirname, "../examples/react-host")
+  yield* Effect.promise(() => build({ root, configFile: join(root, "vite.config.ts") }))
+  const server = yield* run(join(root, "src/main.ts"), [], { PORT: "0" })
+  const pairingUrl = yield* Effect.orDie(server.printed(/http\S+(?= to pair)/))
+  const { origin } = new URL(pairingUrl)
+  const next = "#devices li"
+  const page = yield* open(yield* Browser.profile(chromium, { viewport: desk }), pairingUrl)
+  yield* pairAs(page, "Ada’s laptop", { next })
+  const mobile = yield* Browser.profile(chromium, { viewport: phone, userAgent: phoneAgent })
+  const code = yield* issue(page, { scopes: ["runs:read", "access:read", "access:write"] })
+  const onPhone = yield* open(mobile, `${origin}/pair#token=${code}`)
+  yield* pairAs(onPhone, "Ada’s phone", { next })
+  yield* issue(page, { label: "The gardener’s tablet", scopes: ["runs:read"] })
+  for (const each of [page, onPhone]) yield* step(() => each.locator("#links li").waitFor())
+  yield* step(() => page.locator("#devices .sp-here").nth(1).waitFor())
+  yield* picture(page, "host")
+  yield* picture(onPhone, "phone-host", "dark")
+})
 
 const program = Effect.gen(function*() {
   yield* Effect.promise(pages)
@@ -167,7 +209,7 @@ const program = Effect.gen(function*() {
   })
   const context = yield* Browser.profile(chromium, { viewport: desk, ignoreHTTPSErrors: true })
   const page = yield* open(context, pairingUrl)
-  yield* pairAs(page, "Ada’s laptop", picture(page, "pair"))
+  yield* pairAs(page, "Ada’s laptop", { shown: picture(page, "pair") })
   yield* step(() => page.getByRole("button", { name: "Count to 30" }).click())
   yield* steps(page, "live", 5)
   // Away for a while: what was missed is caught up with.
@@ -179,29 +221,17 @@ const program = Effect.gen(function*() {
   yield* picture(page, "start", "dark")
   yield* picture(page, "start-light")
 
-  /** Makes a link by the session of the page. */
-  const issue = (options: object) =>
-    step(() =>
-      page.evaluate(async (options): Promise<string> => {
-        const response = await fetch("/api/auth/pairing-links", {
-          method: "POST",
-          headers: { "content-type": "application/json" },
-          body: JSON.stringify(options)
-        })
-        return (await response.json()).code
-      }, options)
-    )
   const mobile = yield* Browser.profile(chromium, {
     viewport: phone,
     ignoreHTTPSErrors: true,
-    userAgent: "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Mobile/15E148 Safari/604.1"
+    userAgent: phoneAgent
   })
-  const code = yield* issue({ scopes: ["runs:read", "runs:operate", "access:read"] })
+  const code = yield* issue(page, { scopes: ["runs:read", "runs:operate", "access:read"] })
   const onPhone = yield* open(mobile, `${address}/pair#token=${code}`)
-  yield* pairAs(onPhone, "Ada’s phone", picture(onPhone, "phone-pair", "dark"))
+  yield* pairAs(onPhone, "Ada’s phone", { shown: picture(onPhone, "phone-pair", "dark") })
   yield* steps(onPhone, "live", 1)
   yield* picture(onPhone, "phone-start", "dark")
-  yield* issue({ label: "Grandma’s tablet", scopes: ["runs:read"] })
+  yield* issue(page, { label: "Grandma’s tablet", scopes: ["runs:read"] })
 
   yield* step(() => page.goto(`${address}/connections`))
   yield* step(() => page.locator("#links li").first().waitFor())
@@ -217,6 +247,7 @@ const program = Effect.gen(function*() {
   yield* step(() => onPhone.locator("#devices li").first().waitFor())
   yield* picture(onPhone, "phone-connections", "dark")
   yield* terminal(context, [yield* command("sessions", "list"), yield* command("links", "list")].join(""))
+  yield* greenhouse(chromium)
 })
 
 await Effect.runPromise(Effect.scoped(program))

@@ -19,7 +19,7 @@ const Greenhouse = () => (
       <main className="greenhouse sallyport">
         <header>
           <h1>Greenhouse</h1>
-          <p>{session.subject} waters the tomatoes today.</p>
+          <p>Today {session.subject} waters the tomatoes.</p>
         </header>
         <Components.Devices />
         <Components.PairingLinks />

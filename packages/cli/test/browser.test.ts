@@ -38,6 +38,20 @@ const ask = <A>(page: Page, method: string, path: string, payload?: object) =>
     return JSON.parse(answer)
   })
 
+/** Lists the runs that the server has, the newest first. */
+const runsOf = (server: Sallyport.Server, token: string) =>
+  Effect.map(
+    Sallyport.get(server, "/api/runs", token),
+    (answer) => answer.json<{ readonly runs: ReadonlyArray<Sallyport.RunView> }>().runs
+  )
+
+const sessionsOf = (server: Sallyport.Server, token: string) =>
+  Effect.map(
+    Sallyport.get(server, "/api/auth/sessions", token),
+    (answer) =>
+      answer.json<{ readonly sessions: ReadonlyArray<{ readonly id: string; readonly current: boolean }> }>().sessions
+  )
+
 const issueCode = (page: Page) =>
   Effect.map(
     ask<{ readonly code: string }>(page, "POST", "/api/auth/pairing-links", { label: "another" }),
@@ -124,12 +138,22 @@ describe("a browser", () => {
         yield* seen(second.page, 2)
         yield* step(() => second.page.reload())
         yield* seen(second.page, 2)
+        // What went on before it looked is told from what it saw live.
+        assert.isAtLeast(yield* caughtUp(second.page), 2)
 
         for (const each of [page, second.page]) {
           yield* text(each, /^The run is done\. 30 of 30, none lost and none twice\.$/m)
           assert.strictEqual(yield* shown(each), 30)
+          assert.match(yield* step(() => each.innerText(".sp-big")), /^30\s*of 30$/)
           yield* step(() => each.getByRole("button", { name: "Count again" }).waitFor())
+          assert.strictEqual(yield* step(() => each.getByRole("button", { name: "Stop" }).count()), 0)
+          assert.notMatch(yield* step(() => each.innerText("body")), /^Running|connection is lost/m)
         }
+        assert.deepStrictEqual(
+          (yield* runsOf(server, token)).map(({ lastSeq, runId, status }) => ({ lastSeq, runId, status })),
+          [{ lastSeq: 31, runId: run.runId, status: "succeeded" }],
+          "both pages have followed one run"
+        )
         // The end is shown once: the page does not connect again to a run that is over.
         const requests: Array<string> = []
         page.on("request", (request) => requests.push(new URL(request.url()).pathname))
@@ -140,6 +164,16 @@ describe("a browser", () => {
         assert.isTrue(requests.includes("/api/auth/logout"))
         assert.isFalse(requests.some((path) => path.endsWith("/events")))
         assert.deepStrictEqual(yield* step(() => context.cookies()), [])
+        assert.deepStrictEqual(
+          (yield* sessionsOf(server, token)).map(({ current }) => current),
+          [true],
+          "the session has ended on the server too, and no other"
+        )
+        // Both pages drop what they showed.
+        yield* text(second.page, /^This device was signed out$/m)
+        for (const each of [page, second.page]) {
+          assert.notMatch(yield* step(() => each.innerText("body")), /The run is done|You are in|Count again/)
+        }
         yield* step(() => second.page.reload())
         yield* text(second.page, /^This browser is not paired$/m)
         yield* picture(second.page, "unpaired")
@@ -160,6 +194,8 @@ describe("a browser", () => {
 
         const context = yield* Browser.profile(chromium)
         const { page, problems } = yield* open(context)
+        const token = yield* Sallyport.pair(server, yield* issueCode(first.page))
+        const before = (yield* sessionsOf(server, token)).length
         const sent: Array<string> = []
         page.on("request", (request) => {
           if (request.method() === "POST") sent.push(request.postData() ?? "")
@@ -173,17 +209,26 @@ describe("a browser", () => {
 
         // One that was used up is sent once; one that was mistyped is not sent at all, and costs no attempt.
         const mistyped = right.slice(0, -1) + (right.endsWith("2") ? "3" : "2")
-        for (const [wrong, sentence, requests] of [[server.code, /used/, 1], [mistyped, /typing/, 0]] as const) {
+        for (
+          const [wrong, sentence, requests] of [
+            [server.code, "This code was used already.", 1],
+            [mistyped, "This code has a typing error.", 0]
+          ] as const
+        ) {
           sent.length = 0
           yield* step(() => field.fill(wrong))
           yield* step(() => field.press("Enter"))
-          yield* step(() => told.filter({ hasText: sentence }).waitFor())
+          yield* step(() => page.locator("main [role=alert]", { hasText: sentence }).waitFor())
+          assert.deepStrictEqual(yield* step(() => told.allInnerTexts()), [sentence])
           assert.match(yield* step(() => page.innerText("main [role=alert]")), /^[A-Z][^{}"<>]+$/)
           assert.isTrue(yield* isFocused)
           assert.lengthOf(sent, requests)
+          // What was typed stands there still, to be compared, and is marked if the page knows that it is wrong.
+          assert.strictEqual(yield* step(() => field.inputValue()), wrong)
+          assert.strictEqual(yield* step(() => field.getAttribute("aria-invalid")), String(requests === 0))
+          assert.deepStrictEqual(yield* step(() => context.cookies()), [])
           yield* picture(page, "wrong")
         }
-        assert.strictEqual(yield* step(() => field.getAttribute("aria-invalid")), "true")
 
         // In lower case and without dashes, by four submissions in a row.
         sent.length = 0
@@ -197,6 +242,7 @@ describe("a browser", () => {
         yield* click(page, "Pair this browser")
         yield* text(page, signedIn)
         assert.lengthOf(sent, 2)
+        assert.lengthOf(yield* sessionsOf(server, token), before + 1)
 
         // An address that is opened on the page itself changes only the fragment.
         const again = yield* issueCode(page)
@@ -225,6 +271,7 @@ describe("a browser", () => {
           )
         )
         yield* pair(page, server.pairingUrl)
+        const token = yield* Sallyport.pair(server, yield* issueCode(page))
 
         const keys: Array<string | undefined> = []
         yield* step(async () => {
@@ -246,7 +293,10 @@ describe("a browser", () => {
         assert.isAbove(asked, 1)
         assert.isAbove(keys.length, 1)
         assert.lengthOf(new Set(keys), 1)
-        assert.strictEqual((yield* active).run.runId, run.runId)
+        assert.deepStrictEqual((yield* runsOf(server, token)).map(({ runId }) => runId), [run.runId])
+        // The page tells of nothing that went wrong, since nothing did.
+        yield* text(page, /^Running\. You are following it live\.$/m)
+        assert.strictEqual((yield* step(() => page.locator("main [role=alert]").allInnerTexts())).join(""), "")
         assert.deepStrictEqual(problems, [])
       }),
     Programs.timeout
@@ -331,11 +381,13 @@ describe("a browser", () => {
         assert.strictEqual(yield* shown(page), data.length)
         yield* click(page, "Count again")
         yield* text(page, /^Running\./m)
+        assert.notMatch(yield* step(() => page.innerText("body")), stale)
         const next = yield* active(server)
         assert.notStrictEqual(next.runId, runId)
         assert.strictEqual(next.status, "running")
         yield* click(page, "Stop")
         yield* text(page, /^The run was stopped by you\.$/m)
+        assert.deepInclude(yield* active(server), { runId: next.runId, status: "aborted" })
         assert.deepStrictEqual(problems, [])
       }),
     Programs.timeout

@@ -67,6 +67,9 @@ describe("the pages of a backend", () => {
         yield* step(() => page.keyboard.press("Enter"))
         yield* step(() => page.waitForURL(`${server.url}/connections`))
         yield* text(page, /^Live$/m)
+        yield* step(() =>
+          page.locator("#activity").getByText("A change is kept for 90 days.", { exact: true }).waitFor()
+        )
         yield* axe(page, "connections")
         assert.strictEqual(yield* step(() => page.title()), "Connections · workbench")
         assert.include(

@@ -36,6 +36,13 @@ const openLinks = (server: Sallyport.Server, token: string) =>
     (answer) => answer.json<{ readonly links: ReadonlyArray<{ readonly id: string }> }>().links.map(({ id }) => id)
   )
 
+/** Lists the sessions beside that of the token. */
+const others = (server: Sallyport.Server, token: string) =>
+  Effect.map(Sallyport.get(server, "/api/auth/sessions", token), (answer) =>
+    answer.json<{
+      readonly sessions: ReadonlyArray<{ readonly current: boolean; readonly scopes: ReadonlyArray<string> }>
+    }>().sessions.filter(({ current }) => !current))
+
 /** Makes a code that no server has issued. */
 const wrongCode = Effect.map(PairingCode.generate("device"), Redacted.value).pipe(Effect.provide(NodeCrypto.layer))
 
@@ -66,10 +73,18 @@ describe("the pairing page in Chromium", () => {
         yield* step(() => page.goto(`${server.url}/pair#token=${code}`))
         yield* text(page, /^Pair this browser with 127\.0\.0\.1:\d+\?$/m)
         assert.strictEqual(page.url(), `${server.url}/pair`)
-        const shown = yield* step(() => page.innerText("main"))
-        for (const part of ["owner", "“Ada's \u{1f4f1}”", "watch runs and see who has access", "30 days without use"]) {
-          assert.include(shown, part)
-        }
+        assert.deepStrictEqual(yield* step(() => page.locator(".sp-facts :is(dt, dd)").allInnerTexts()), [
+          "Server",
+          new URL(server.url).host,
+          "Signs in",
+          "owner",
+          "Link",
+          "“Ada's \u{1f4f1}”",
+          "May",
+          "watch runs and see who has access\nIt may not let other devices in.",
+          "Ends",
+          "after 30 days without use"
+        ])
         yield* picture(page, "pair-ask")
         // Neither a key that is still held down nor a reload is an answer.
         yield* step(() => page.keyboard.press("Enter"))
@@ -79,6 +94,15 @@ describe("the pairing page in Chromium", () => {
         assert.isFalse(yield* isSignedIn(page))
         yield* click(page, "Don’t pair")
         yield* text(page, /^Nothing was changed/m)
+        assert.lengthOf(yield* openLinks(server, token), 1)
+        assert.notMatch(yield* step(() => page.innerText("body")), /Signs in/)
+        yield* step(() => page.goto(`${server.url}/pair#token=${code}`))
+        yield* text(page, /^Pair this browser with /m)
+        yield* step(() => page.reload())
+        yield* step(() => page.getByLabel("Pairing code").waitFor())
+        assert.strictEqual(yield* step(() => page.getByLabel("Pairing code").inputValue()), "")
+        assert.isFalse(posts.includes("/api/auth/bootstrap"))
+        assert.isFalse(yield* isSignedIn(page))
         assert.lengthOf(yield* openLinks(server, token), 1)
 
         yield* step(() => page.goto("about:blank"))
@@ -94,6 +118,12 @@ describe("the pairing page in Chromium", () => {
         yield* text(page, signedIn)
         assert.deepStrictEqual(posts, ["/api/auth/bootstrap/preview", "/api/auth/bootstrap"])
         assert.lengthOf(yield* openLinks(server, token), 0)
+        const scopes = Effect.map(
+          others(server, token),
+          (sessions) => sessions.map(({ scopes }) => scopes.toSorted())
+        )
+        assert.deepStrictEqual(yield* scopes, [["access:read", "runs:read"]], "what the question said, and no more")
+        const cookies = yield* step(() => context.cookies())
 
         // Signed in by now: the page says that another code is not needed here, and uses none.
         const again = yield* issue(server, token)
@@ -103,6 +133,11 @@ describe("the pairing page in Chromium", () => {
         yield* click(page, "Continue")
         yield* text(page, signedIn)
         assert.lengthOf(yield* openLinks(server, token), 1)
+        assert.lengthOf(yield* scopes, 1)
+        assert.deepStrictEqual(
+          (yield* step(() => context.cookies())).map(({ value }) => value),
+          cookies.map(({ value }) => value)
+        )
       }),
     Programs.timeout
   )
@@ -123,14 +158,16 @@ describe("the pairing page in Chromium", () => {
           Browser.profile(chromium),
           (context) => step(() => context.newPage())
         )
-        const sentences: Array<string> = []
-        const read = (wanted: RegExp) =>
+        const posts: Array<string> = []
+        page.on("request", (request) => {
+          if (request.method() === "POST") posts.push(new URL(request.url()).pathname)
+        })
+        const read = (wanted: string) =>
           Effect.gen(function*() {
             const told = page.locator("main [role=alert] strong")
             yield* step(() => told.waitFor())
-            const sentence = yield* step(() => told.innerText())
-            assert.match(sentence, wanted)
-            sentences.push(sentence)
+            assert.deepStrictEqual(yield* step(() => told.allInnerTexts()), [wanted])
+            assert.deepStrictEqual(yield* step(() => page.context().cookies()), [])
           })
         const open = (code: string) =>
           Effect.gen(function*() {
@@ -138,21 +175,34 @@ describe("the pairing page in Chromium", () => {
             yield* step(() => page.goto(`${server.url}/pair#token=${code}`))
           })
         yield* open(server.code)
-        yield* read(/used/)
+        yield* read("This code was used already.")
         yield* picture(page, "pair-used")
         yield* open(revoked.code)
-        yield* read(/withdrawn/)
+        yield* read("This code was withdrawn.")
         yield* open("7777-7777-7777-7778")
-        yield* read(/typing/)
+        yield* read("This code has a typing error.")
+        assert.lengthOf(posts, 2, "a typing error costs no attempt")
         const never = yield* wrongCode
         yield* open(never)
-        yield* read(/does not know/)
+        yield* read("The server does not know this code.")
         for (let attempt = 0; attempt < 5; attempt++) {
           yield* open(never)
           yield* step(() => page.locator("main [role=alert] strong").waitFor())
         }
-        yield* text(page, /^Too many wrong codes\.\s+You can try again in/m)
-        assert.lengthOf(new Set(sentences), 4)
+        yield* text(page, /^Too many wrong codes\.\s+You can try again in \d+:\d\d\. Your code stays as it is\.$/m)
+        yield* read("Too many wrong codes.")
+        // It can be sent again when the time is over, not before, and still stands there.
+        assert.strictEqual(yield* step(() => page.getByLabel("Pairing code").inputValue()), never)
+        const asked = posts.length
+        assert.strictEqual(
+          yield* step(() => page.getByRole("button", { name: "Continue" }).getAttribute("aria-disabled")),
+          "true"
+        )
+        yield* step(() => page.getByLabel("Pairing code").press("Enter"))
+        assert.isFalse(yield* isSignedIn(page))
+        assert.lengthOf(posts, asked)
+        assert.isFalse(posts.includes("/api/auth/bootstrap"))
+        assert.deepStrictEqual(yield* others(server, token), [])
       }),
     Programs.timeout
   )
@@ -167,8 +217,16 @@ describe("the pairing page in Chromium", () => {
           Browser.profile(chromium),
           (context) => step(() => context.newPage())
         )
+        const posts: Array<string> = []
+        page.on("request", (request) => {
+          if (request.method() === "POST") posts.push(new URL(request.url()).pathname)
+        })
         yield* step(() => page.goto(server.pairingUrl))
         yield* text(page, signedIn)
+        assert.strictEqual(page.url(), `${server.url}/`)
+        assert.deepStrictEqual(posts, ["/api/auth/bootstrap"])
+        assert.isTrue(yield* isSignedIn(page))
+        assert.strictEqual((yield* Sallyport.exchange(server, server.code)).status, 400, "the code is used")
       }),
     Programs.timeout
   )
@@ -216,8 +274,16 @@ describe("the pairing page in Chromium", () => {
         yield* pair(page, `${server.url}/pair#token=${own.code}`)
 
         const other = yield* step(() => context.newPage())
+        const answers: Array<string> = []
+        other.on("response", (answer) => {
+          if (answer.request().method() !== "POST") return
+          answers.push(`${new URL(answer.url()).pathname} ${answer.status()}`)
+        })
         yield* step(() => other.goto(evil.url))
         yield* step(() => other.waitForFunction(() => document.body.dataset.done === "yes", undefined, { polling: 50 }))
+        // Each of them has come to the server, and was turned away there.
+        assert.lengthOf(answers, 34)
+        assert.deepStrictEqual(answers.filter((answer) => !/ 4\d\d$/.test(answer)), [])
         assert.isAtLeast((yield* step(() => context.cookies(`${server.url}/api/auth/session`))).length, 4)
 
         yield* step(() => page.reload())

@@ -306,7 +306,9 @@ export type AccessEntry = typeof AccessEntry.Type
  */
 export const AccessHistory = Schema.Struct({
   events: Schema.Array(AccessEntry),
-  next: Schema.NullOr(Schema.Natural)
+  next: Schema.NullOr(Schema.Natural),
+  /** How long an event is kept, in seconds. Absent if the server deletes no events itself, and so does not know. */
+  retentionSeconds: Schema.optionalKey(Schema.Natural)
 })
 
 const cursorText = Schema.String.check(Schema.isMaxLength(64))

@@ -8,6 +8,7 @@ import { AccessFeed, type AccessFeedError, type AccessFeedMessage } from "@sally
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { parseCursor } from "@sallyport/core/runs/Run"
 import type { SessionId } from "@sallyport/core/access/Session"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
@@ -119,13 +120,20 @@ export const layer = HttpApiBuilder.group(
               message: `${JSON.stringify(query.before)} is not a revision; give the next of the page before, or none`
             })
           }
-          const { events, next } = yield* feed.history({
+          const { events, next, retention } = yield* feed.history({
             reader: session,
             before: Option.getOrUndefined(before),
             kind: query.kind,
             search: query.search
           })
-          return { events: events.map((event) => entryOf(event, session.id)), next: Option.getOrNull(next) }
+          return {
+            events: events.map((event) => entryOf(event, session.id)),
+            next: Option.getOrNull(next),
+            ...Option.match(retention, {
+              onNone: () => ({}),
+              onSome: (retention) => ({ retentionSeconds: Math.floor(Duration.toSeconds(retention)) })
+            })
+          }
         },
         Effect.catchReasons("AccessFeedError", {
           AccessFeedUnavailable: (reason) => Wire.unavailable(reason)

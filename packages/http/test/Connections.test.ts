@@ -358,6 +358,7 @@ describe("what has happened", () => {
       const revisions = [...first.events, ...second.events].map(({ data }) => decodeHead(data).revision)
       assert.deepStrictEqual(revisions, Array.from({ length: 209 }, (_, index) => 209 - index))
       assert.deepStrictEqual([first.events.length, second.next], [200, null])
+      assert.notProperty(first, "retentionSeconds", "no sweeper runs here")
 
       const own = yield* history(ada)
       assert.deepStrictEqual(own.events.map(({ event }) => event), ["pairingLinkUpserted", "sessionUpserted"])

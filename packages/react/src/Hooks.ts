@@ -294,6 +294,8 @@ export interface HistoryFilter {
 export const useHistory = ({ kind, search }: HistoryFilter, revision: number): {
   readonly entries: Option.Option<ReadonlyArray<AccessEntry>>
   readonly readOlder: Option.Option<() => void>
+  /** How long an entry is kept, if the server knows. */
+  readonly retention: Option.Option<Duration.Duration>
   readonly busy: boolean
   readonly fault: Option.Option<ClientError>
 } => {
@@ -325,6 +327,10 @@ export const useHistory = ({ kind, search }: HistoryFilter, revision: number): {
   return {
     entries: Option.map(page, ({ events }) => events),
     readOlder,
+    retention: Option.flatMap(
+      page,
+      ({ retentionSeconds }) => Option.map(Option.fromUndefinedOr(retentionSeconds), Duration.seconds)
+    ),
     busy: Option.isSome(busy),
     fault: Option.orElse(fault, () => refused)
   }

@@ -82,19 +82,27 @@ describe("the connections in a browser", () => {
         yield* step(() =>
           page.waitForFunction(() => document.querySelectorAll("#devices li").length === 2, undefined, { polling: 50 })
         )
+        const witness = yield* connect(server.url, having(yield* server.token(["access:read"])))
+        assert.lengthOf(
+          yield* witness.access.sessions,
+          3,
+          "this browser, what is left of the two others, and the witness"
+        )
 
         // A lost connection is told, what is known stays, and the page catches up by itself.
         wire.lead(1)
         wire.cutAll()
         yield* text(page, /The connection is lost[^]*Chromium/)
+        assert.notMatch(yield* step(() => page.innerText("body")), /^Live$/m)
         wire.lead(server.port)
-        yield* text(page, /Live/)
+        yield* text(page, /^Live$/m)
+        assert.notMatch(yield* step(() => page.innerText("body")), /The connection is lost|Reconnecting/)
 
         // Whichever session is left of the two others revokes this browser.
         const last = yield* connect(server.url, having(yield* server.token()))
         yield* last.access.revokeOtherSessions
-        yield* text(page, /This device was revoked/)
-        assert.notInclude(yield* step(() => page.innerText("body")), "Grandma")
+        yield* text(page, /^This device was revoked$/m)
+        assert.notMatch(yield* step(() => page.innerText("body")), /Grandma|Devices|Activity|Live/)
         assert.deepStrictEqual(problems, [])
       }),
     300_000
@@ -104,7 +112,7 @@ describe("the connections in a browser", () => {
     "L-37: lets a device in by a link that is made once, and tells when that link was used",
     () =>
       Effect.gen(function*() {
-        const { code, page, posts, problems, wire } = yield* opened
+        const { code, owner, page, posts, problems, wire } = yield* opened
         yield* signIn(page, wire.url, Redacted.value(code))
         yield* text(page, /Live/)
         yield* step(() => page.getByRole("button", { name: "Let another device in" }).click())
@@ -135,8 +143,18 @@ describe("the connections in a browser", () => {
             shown
           )
         )
-        yield* text(page, /“[^”]+” is in|The device is in/)
-        assert.notInclude(yield* step(() => page.innerText("body")), shown)
+        yield* text(page, /^(?:“[^”]+”|The device) is in$/m)
+        const after = yield* step(() => page.innerText("dialog"))
+        assert.notInclude(after, shown)
+        assert.notMatch(after, /Waiting for the device|Scan this|Withdraw this link/)
+        // By the link's own session, as the list on the server has it.
+        assert.deepStrictEqual(yield* owner.access.links, [])
+        assert.deepStrictEqual(
+          (yield* owner.access.sessions).map(({ scopes }) => scopes.toSorted().join(" ")).filter((scopes) =>
+            scopes === "runs:operate runs:read"
+          ),
+          ["runs:operate runs:read"]
+        )
         assert.deepStrictEqual(problems, [])
       }),
     300_000
@@ -178,6 +196,8 @@ describe("the connections in a browser", () => {
         assert.strictEqual(yield* step(() => page.evaluate(() => document.activeElement?.id)), "devices-h")
         // What goes leaves its place for a moment later, so that nothing moves under a pointer.
         yield* text(page, /Revoked by owner\./)
+        for (const ended of [phone, tablet]) assert.isFalse((yield* ended.access.refresh).authenticated)
+        assert.deepStrictEqual(yield* owner.access.links, [])
 
         const guest = yield* letIn(owner, "Guest")
         yield* text(page, /Guest/)
@@ -196,6 +216,9 @@ describe("the connections in a browser", () => {
         yield* step(() => page.locator("dialog [data-kind=danger]").dblclick())
         yield* text(page, /\d devices revoked\./)
         yield* text(page, /No other device is in\./)
+        for (const ended of [owner, guest]) assert.isFalse((yield* ended.access.refresh).authenticated)
+        assert.lengthOf(yield* step(() => page.locator("#devices li").all()), 1)
+        yield* text(page, /^Live$/m)
         assert.deepStrictEqual(posts.slice(1), ["/api/auth/sessions/revoke-others"])
         assert.deepStrictEqual(problems, [])
       }),
@@ -326,17 +349,25 @@ describe("the connections in a browser", () => {
         yield* signIn(page, wire.url, Redacted.value(code))
         yield* text(page, /owner withdrew the link “Link 129”\./)
         assert.notInclude(yield* step(() => page.innerText("#activity")), "“Link 2”")
+        assert.notInclude(yield* step(() => page.innerText("#activity")), "is kept for", "no sweeper runs here")
+        const sentences = step(() => page.locator("#activity li > span").allInnerTexts())
         yield* step(() => page.getByRole("button", { name: "Show older", exact: true }).dblclick())
         yield* text(page, /owner made the link “Link 2”, for one device\./)
 
         yield* step(() => page.keyboard.press("/"))
         yield* step(() => page.keyboard.type("link 77"))
-        yield* text(page, /\d+ found/)
-        yield* text(page, /“Link 77”/)
+        yield* text(page, /^2 found$/m)
+        assert.deepStrictEqual(yield* sentences, [
+          "owner withdrew the link “Link 77”.",
+          "owner made the link “Link 77”, for one device."
+        ])
         yield* axe(page, "activity")
         yield* step(() => page.getByLabel("Search").fill("no such thing"))
         yield* text(page, /Nothing matches “no such thing”\./)
+        assert.deepStrictEqual(yield* sentences, [])
         yield* step(() => page.getByRole("button", { name: "Clear the search" }).click())
+        yield* text(page, /owner withdrew the link “Link 129”\./)
+        assert.strictEqual(yield* step(() => page.getByLabel("Search").inputValue()), "")
         yield* step(() => page.getByRole("combobox").selectOption("session"))
         yield* text(page, /Chromium is in, let in by owner\./)
         yield* step(() =>
@@ -348,6 +379,7 @@ describe("the connections in a browser", () => {
             }
           )
         )
+        assert.deepStrictEqual((yield* sentences).filter((sentence) => sentence.includes("the link")), [])
         // A change made elsewhere is on top at once.
         yield* step(() => page.getByRole("combobox").selectOption(""))
         yield* owner.access.issueLink({ label: "Just now" })

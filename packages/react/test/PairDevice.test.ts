@@ -57,10 +57,18 @@ describe("pairing in a browser", () => {
         yield* open(page, wire.url, code)
         yield* text(page, /Pair this browser with 127\.0\.0\.1:\d+\?/)
         assert.strictEqual(page.url(), `${wire.url}/pairing`)
-        const shown = yield* step(() => page.innerText("main"))
-        for (const part of ["owner", "“Ada’s <b>phone</b>”", "do everything", "after 30 days without use"]) {
-          assert.include(shown, part)
-        }
+        assert.deepStrictEqual(yield* step(() => page.locator(".sp-facts :is(dt, dd)").allInnerTexts()), [
+          "Server",
+          new URL(wire.url).host,
+          "Signs in",
+          "owner",
+          "Link",
+          "“Ada’s <b>phone</b>”",
+          "May",
+          "do everything",
+          "Ends",
+          "after 30 days without use"
+        ])
         assert.strictEqual(yield* step(() => page.inputValue("input")), "Chrome on Linux")
         // Neither a key that is still held down nor a reload is an answer, and the first tab stop is no button.
         assert.match(String(yield* focused(page)), /^Pair this browser with/)
@@ -92,6 +100,7 @@ describe("pairing in a browser", () => {
         yield* step(() => page.waitForURL(`${wire.url}/connections`))
         assert.deepStrictEqual(posts, ["/api/auth/bootstrap"])
         assert.deepStrictEqual((yield* devices(owner)).map(({ device }) => device.label), ["Kitchen \u{1f373}"])
+        assert.deepStrictEqual(yield* owner.access.links, [])
         assert.deepStrictEqual(problems, [])
       }),
     timeout
@@ -190,7 +199,7 @@ describe("pairing in a browser", () => {
     "BOOT-05 BOOT-06 L-15: tells a code that was used, has expired, was withdrawn or never was apart, and counts down a limit",
     () =>
       Effect.gen(function*() {
-        const { owner, page, server, wire } = yield* opened()
+        const { context, owner, page, posts, server, wire } = yield* opened()
         const used = yield* issue(owner)
         const other = yield* connect(server.url, having(Redacted.make("none")))
         yield* other.access.pair({ code: Redacted.make(used.code) })
@@ -220,6 +229,10 @@ describe("pairing in a browser", () => {
           "true"
         )
         yield* axe(page, "pair-limited")
+        // Whatever was wrong, nothing but a look was asked for, and no one came in.
+        assert.deepStrictEqual([...new Set(posts)], ["/api/auth/bootstrap/preview"])
+        assert.deepStrictEqual(yield* step(() => context.cookies()), [])
+        assert.lengthOf(yield* devices(owner), 1, "the one that used its code before")
       }),
     timeout
   )
@@ -251,6 +264,7 @@ describe("pairing in a browser", () => {
         assert.strictEqual(yield* step(() => page.locator("main b b").count()), 0)
         yield* step(() => page.getByRole("link", { name: "Stay signed in as owner" }).click())
         yield* step(() => page.waitForURL(`${wire.url}/connections`))
+        assert.deepStrictEqual((yield* devices(owner)).map(({ subject }) => subject), ["owner"], "nothing was changed")
         yield* open(page, wire.url, Redacted.value(guest))
         yield* step(() => page.getByRole("button", { name: /^Sign out owner and pair as/ }).click())
         yield* step(() => page.waitForURL(`${wire.url}/connections`))
@@ -340,10 +354,12 @@ describe("pairing in a browser", () => {
     "BOOT-14: under desktop-managed-local the window that the application opens is paired without a question",
     () =>
       Effect.gen(function*() {
-        const { page, posts, server, wire } = yield* opened({ policy: "desktop-managed-local" })
+        const { owner, page, posts, server, wire } = yield* opened({ policy: "desktop-managed-local" })
         yield* open(page, wire.url, Redacted.value(yield* server.code()))
         yield* step(() => page.waitForURL(`${wire.url}/connections`))
         assert.deepStrictEqual(posts, ["/api/auth/bootstrap"])
+        yield* text(page, /^Live$/m)
+        assert.lengthOf(yield* devices(owner), 1)
       }),
     timeout
   )

@@ -148,6 +148,7 @@ describe("a run in a browser", () => {
           })
         )
         yield* text(page, /The run was stopped by you\./)
+        assert.deepInclude(yield* Effect.orDie(owner.runs.get(runId)), { status: "aborted" })
         // One request, however often it was clicked: the button is busy until the run has ended.
         assert.deepStrictEqual(posts, [`/api/runs/${runId}/abort`])
         assert.strictEqual(yield* step(() => page.getByRole("button", { name: "Stop" }).count()), 0)
@@ -175,19 +176,39 @@ describe("a run in a browser", () => {
         yield* step(() => page.goto(`${wire.url}/running?run=${stopped.runId}`))
         yield* text(page, /Running\./)
         yield* Effect.orDie(owner.runs.abort(stopped.runId))
-        yield* text(page, /The run was stopped\.(?! by you)/)
+        yield* text(page, /^The run was stopped\.$/m)
         yield* step(() => page.goto(`${wire.url}/running?run=${crypto.randomUUID()}`))
         yield* text(page, /It is gone already\./)
 
         const running = yield* begin
         yield* step(() => page.goto(`${wire.url}/connections`))
-        yield* text(page, /Runs[^]*Running[^]*Stopped[^]*Failed[^]*Done[^]*30 events|31 events/)
+        yield* step(() => page.locator("#runs li").nth(3).waitFor())
+        const listed = step(() => page.locator("#runs li > div:first-of-type").allInnerTexts())
+        const rows = Effect.map(listed, (rows) =>
+          rows.map((row) =>
+            row.split("\n").filter((line) =>
+              line !== "" && !/^(?:started |ended |[\da-f]{8}-)/.test(line)
+            )
+          ))
+        assert.deepStrictEqual(yield* rows, [
+          [running.threadId, "Running", "0 events"],
+          [stopped.threadId, "Stopped", "1 event"],
+          [failed.threadId, "Failed", "1 event", "Its program failed."],
+          [done.threadId, "Done", "31 events"]
+        ])
         yield* step(() => page.getByRole("button", { name: `Open the run of ${running.threadId}` }).click())
         yield* text(page, /You are following it live\./)
         yield* axe(page, "runs")
         yield* step(() => page.getByRole("button", { name: `Stop the run of ${running.threadId}` }).dblclick())
         yield* text(page, /The run was stopped\./)
         yield* step(() => page.waitForSelector("#runs .sp-tag[data-state=me]", { state: "detached" }))
+        assert.deepStrictEqual((yield* rows)[0], [running.threadId, "Stopped", "1 event"])
+        assert.deepInclude(yield* Effect.orDie(owner.runs.get(running.runId)), { status: "aborted" })
+        assert.strictEqual(
+          yield* step(() => page.getByRole("button", { name: /^Stop the run of/ }).count()),
+          0,
+          "what is over cannot be stopped"
+        )
         assert.deepStrictEqual(problems, [])
       }),
     300_000

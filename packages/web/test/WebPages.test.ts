@@ -26,6 +26,16 @@ const serve = (options: WebPages.Options = {}) =>
 
 const get = (url: string, init?: RequestInit) => step(() => fetch(url, { redirect: "manual", ...init }))
 
+/** Asks for a path as it stands: an address would resolve its dots before it is sent. */
+const asItStands = (url: string, path: string) =>
+  Effect.callback<{ readonly status: number; readonly body: string }>((resume) => {
+    NHttp.get(url, { path }, (answer) => {
+      let body = ""
+      answer.setEncoding("utf8").on("data", (chunk: string) => body += chunk)
+      answer.on("end", () => resume(Effect.succeed({ status: answer.statusCode ?? 0, body })))
+    }).on("error", (error) => resume(Effect.die(error)))
+  })
+
 /** Returns the addresses of what a page loads, as a browser resolves them. */
 const loadedBy = (address: string, html: string) =>
   [...html.matchAll(/ (?:href|src)="(?!data:)([^"]+)"/g)].map(([, path = ""]) => new URL(path, address).href)
@@ -141,13 +151,15 @@ describe("the pages", () => {
           "/sallyport/..%2f..%2f..%2fpackage.json",
           "/sallyport/%2e%2e/%2e%2e/package.json",
           "/sallyport/..\\..\\package.json",
+          `/sallyport/${"../".repeat(16)}etc/passwd`,
+          `/sallyport/${"%2e%2e%2f".repeat(16)}etc/passwd`,
           "/sallyport//etc/passwd",
           "/sallyport/%00"
         ]
       ) {
-        const answer = yield* get(url + path)
-        assert.strictEqual(answer.status, 404, path)
-        assert.notInclude(yield* step(() => answer.text()), "\"name\"")
+        const { body, status } = yield* asItStands(url, path)
+        assert.strictEqual(status, 404, path)
+        assert.notInclude(body, "\"name\"")
       }
     }))
 

@@ -10,7 +10,6 @@ import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
-import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -18,9 +17,11 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Input from "../Input.ts"
 import * as Stream from "effect/Stream"
-import type { AccessEvent, AccessEventKind } from "./AccessEvent.ts"
+import type { AccessEvent } from "./AccessEvent.ts"
 import type { AccessSnapshot } from "./AccessFeedRepository.ts"
 import * as Following from "../Following.ts"
+import * as FeedHistory from "./internal/feedHistory.ts"
+import type { HistoryOptions, HistoryPage } from "./internal/feedHistory.ts"
 import * as FeedReach from "./internal/feedReach.ts"
 import type { Principal } from "./Principal.ts"
 import { type InvalidAccessFeedOptions, type Options, type Settings, settings } from "./internal/feedOptions.ts"
@@ -29,6 +30,8 @@ import * as Sweeper from "../Sweeper.ts"
 import { witnessOf } from "./internal/accessFollower.ts"
 
 export { InvalidInput } from "../Input.ts"
+
+export { type HistoryOptions, type HistoryPage } from "./internal/feedHistory.ts"
 
 export { InvalidAccessFeedOptions, type Options } from "./internal/feedOptions.ts"
 
@@ -103,36 +106,6 @@ export type AccessFeedMessage =
   | { readonly _tag: "Advanced"; readonly revision: number }
 
 /**
- * Describes which past events to read, the newest first.
- *
- * @category options
- * @since 0.1.0
- */
-export interface HistoryOptions {
-  /** Who reads; by default the operator. It is given what it reaches, as by `subscribe`. */
-  readonly reader?: Principal | undefined
-  /** The revision before which to begin, as the `next` of the page before says; absent to begin with the newest. */
-  readonly before?: number | undefined
-  readonly kind?: AccessEventKind | undefined
-  /** Text that the actor or something else in the event contains, in any case. */
-  readonly search?: string | undefined
-  /** How many events to return at most, up to 200, which is the default. */
-  readonly limit?: number | undefined
-}
-
-/**
- * Holds past events, the newest first. `next` is where to go on; none after the oldest that is kept. A page may hold fewer
- * events than were asked for, or none, and have a next one: each looks at so many events at most.
- *
- * @category models
- * @since 0.1.0
- */
-export interface HistoryPage {
-  readonly events: ReadonlyArray<AccessEvent>
-  readonly next: Option.Option<number>
-}
-
-/**
  * Provides the access feed to readers.
  *
  * **Example** (Following changes of access)
@@ -199,19 +172,6 @@ export class AccessFeed extends Context.Service<AccessFeed, {
 const checkInput = Input.check((problem) => new AccessFeedError({ reason: new Input.InvalidInput(problem) }))
 
 const unavailable = (cause: RepositoryError) => new AccessFeedError({ reason: new AccessFeedUnavailable({ cause }) })
-
-/** How many past events are read at once, and returned at most. */
-const historyPage = 200
-
-/** How many past events are looked at for one page. */
-const historyScan = 2_000
-
-/** Tells whether a text in a value, however deep, contains the searched one, which is in lower case. */
-const isMentioned = (search: string, value: unknown): boolean =>
-  typeof value === "string"
-    ? value.toLowerCase().includes(search)
-    : typeof value === "object" && value !== null && !DateTime.isDateTime(value) && !Duration.isDuration(value) &&
-      Object.values(value).some((member) => isMentioned(search, member))
 
 const build = Effect.fnUntraced(function*(
   { maxReplay, pageSize, pollMillis, retryMillis }: Settings
@@ -283,27 +243,8 @@ const build = Effect.fnUntraced(function*(
     events,
     snapshot,
     history: Effect.fn("AccessFeed.history")(function*(options = {}): Effect.fn.Return<HistoryPage, AccessFeedError> {
-      const { kind, reader = "operator" } = options
       yield* checkInput({ before: Input.rule(Schema.Natural, "a revision"), limit: Input.count }, options)
-      const search = options.search?.toLowerCase() ?? ""
-      const limit = Math.min(options.limit ?? historyPage, historyPage)
-      const found: Array<AccessEvent> = []
-      let before = options.before ?? Number.MAX_SAFE_INTEGER
-      for (let scanned = 0; scanned < historyScan; scanned += historyPage) {
-        const page = yield* Effect.mapError(repository.readBefore({ before, limit: historyPage }), unavailable)
-        for (const event of page) {
-          before = event.revision
-          const isAsked = (kind === undefined || event.change._tag.startsWith(kind)) &&
-            FeedReach.reaches(reader, event) &&
-            (search === "" || isMentioned(search, [event.actor, event.change]))
-          if (isAsked) found.push(event)
-          if (found.length === limit) return { events: found, next: before > 1 ? Option.some(before) : Option.none() }
-        }
-        if (page.length < historyPage) return { events: found, next: Option.none() }
-        // SQLite answers at once, and others are to have their turn.
-        yield* Effect.yieldNow
-      }
-      return { events: found, next: Option.some(before) }
+      return yield* Effect.mapError(FeedHistory.read(repository, options), unavailable)
     }),
     subscribe: (options) =>
       Stream.unwrap(Effect.gen(function*() {
@@ -387,9 +328,12 @@ export const layer: Layer.Layer<AccessFeed, never, AccessRepository> = Layer.eff
   Effect.flatMap(settings.defaults, build)
 )
 
+const swept = "old events of the access feed"
+const sweeperDefaults = { interval: "1 hour", batchSize: 500, retention: "90 days" } as const
+
 /**
  * Deletes events that are past their retention, again and again, the oldest first, in batches. Several processes may do this
- * at once. Without this layer events are kept for ever.
+ * at once. Without this layer events are kept for ever. While it runs, `history` says the retention.
  *
  * `retention` is how long an event is kept, by default 90 days. `interval` defaults to 1 hour, `batchSize` to 500 events. A
  * failure is logged, and tried again.
@@ -400,13 +344,19 @@ export const layer: Layer.Layer<AccessFeed, never, AccessRepository> = Layer.eff
 export const layerSweeper = (
   options?: Sweeper.RetentionOptions
 ): Layer.Layer<never, Sweeper.InvalidSweeperOptions, AccessRepository> =>
-  Sweeper.layer({
-    name: "old events of the access feed",
-    options,
-    defaults: { interval: "1 hour", batchSize: 500, retention: "90 days" },
-    sweep: Effect.map(AccessRepository, ({ feed }) => (limit, _nowMillis, endedBeforeMillis) =>
-      feed.sweep({ endedBeforeMillis, limit }))
-  })
+  Layer.merge(
+    Sweeper.layer({
+      name: swept,
+      options,
+      defaults: sweeperDefaults,
+      sweep: Effect.map(AccessRepository, ({ feed }) => (limit, _nowMillis, endedBeforeMillis) =>
+        feed.sweep({ endedBeforeMillis, limit }))
+    }),
+    Layer.effectDiscard(Effect.gen(function*() {
+      const { feed } = yield* AccessRepository
+      yield* FeedHistory.keepFor(feed, yield* Sweeper.settings(swept, options, sweeperDefaults))
+    }))
+  )
 
 /**
  * Does what {@link layerSweeper} does, with the retention of the configuration, `SALLYPORT_FEED_RETENTION`, by default 90 days.

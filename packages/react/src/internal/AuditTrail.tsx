@@ -87,7 +87,7 @@ const Trail = ({ view }: { readonly view: AccessView }) => {
   const [kind, setKind] = useState<AccessEventKind | "">("")
   const search = useTyped(text.trim())
   const isAll = search === "" && kind === ""
-  const { busy, entries, fault, readOlder } = useHistory({
+  const { busy, entries, fault, readOlder, retention } = useHistory({
     ...(search === "" ? {} : { search }),
     ...(kind === "" ? {} : { kind })
   }, isAll ? 0 : view.revision)
@@ -180,6 +180,9 @@ const Trail = ({ view }: { readonly view: AccessView }) => {
         <p className="sp-more">
           <Button kind="plain" busy={busy} onClick={readOlder.value}>Show older</Button>
         </p>
+      )}
+      {Option.isSome(retention) && (
+        <p className="sp-hint">A change is kept for {Words.length(Duration.toMillis(retention.value))}.</p>
       )}
     </Section>
   )

@@ -19,7 +19,9 @@ const client = ManagedRuntime.make(
 const Shown = () => {
   switch (location.pathname) {
     case "/pairing":
-      return <PairDevice continueTo="/connections" />
+      return location.search === "?stay"
+        ? <PairDevice continueTo="/connections" onPaired={() => {}} />
+        : <PairDevice continueTo="/connections" />
     case "/running":
       return (
         <main className="sallyport">
