@@ -49,8 +49,9 @@ export default defineConfig({
   test: {
     testTimeout: 300_000,
     hookTimeout: 300_000,
-    // Many tests wait for other processes most of the time.
-    maxWorkers: 3,
+    // Many tests wait for other processes or for deadlines most of the time.
+    maxWorkers: 4,
+    maxConcurrency: 20,
     execArgv: ["--conditions=sallyport-source"],
     // The processes that tests start share what Node compiles from the sources: each starts in half the time.
     env: { NODE_COMPILE_CACHE: fileURLToPath(new URL("node_modules/.cache/node-compile", import.meta.url)) },
