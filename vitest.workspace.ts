@@ -31,7 +31,7 @@ const apartOnDatabases = [
   "packages/core/test/runs/RunCuts.databases.test.ts"
 ]
 
-const setup = ["scripts/pages.ts", "test-support/programsSetup.ts"]
+const setup = ["test-support/temporarySetup.ts", "scripts/pages.ts", "test-support/programsSetup.ts"]
 
 const project = (name: string, options: {
   readonly isolate: boolean
