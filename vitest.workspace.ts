@@ -20,14 +20,15 @@ const onDatabases = [
  * run.
  */
 const apart = [
-  "packages/{cli,react,web}/test/**/*.test.ts",
-  "examples/*/test/**/*.test.ts",
+  "packages/cli/test/{browser,devicePage,pages,pagesByKeyboard,pairPage,serve}.test.ts",
+  "packages/{react,web}/test/**/*.test.ts",
+  "examples/{agent-run,chat,electron,mcp-server,react-host}/test/*.test.ts",
   "packages/client/test/{Browser,ConnectBrowser,Refresh,readmePrograms}.test.ts",
   "packages/{durable-streams/test/StoredDocuments,http/test/PairPage}.test.ts",
   "test-support/regularExpressions.test.ts"
 ]
 const apartOnDatabases = [
-  "examples/*/test/*.databases.test.ts",
+  "examples/agent-run/test/*.databases.test.ts",
   "packages/core/test/runs/RunCuts.databases.test.ts"
 ]
 
@@ -58,7 +59,7 @@ export default defineConfig({
     projects: [
       project("library", {
         isolate: false,
-        include: ["packages/*/test/**/*.test.ts", "{faults/test,test-support}/*.test.ts"],
+        include: ["{packages,examples}/*/test/**/*.test.ts", "{faults/test,test-support}/*.test.ts"],
         exclude: [...onDatabases, ...apart],
         globalSetup: setup
       }),
