@@ -20,18 +20,19 @@ const onDatabases = [
  * run.
  */
 const apart = [
-  "packages/{cli,react,web}/test/**/*.test.ts",
-  "examples/*/test/**/*.test.ts",
+  "packages/cli/test/{browser,devicePage,pages,pagesByKeyboard,pairPage,serve}.test.ts",
+  "packages/{react,web}/test/**/*.test.ts",
+  "examples/{agent-run,chat,electron,mcp-server,react-host}/test/*.test.ts",
   "packages/client/test/{Browser,ConnectBrowser,Refresh,readmePrograms}.test.ts",
   "packages/{durable-streams/test/StoredDocuments,http/test/PairPage}.test.ts",
   "test-support/regularExpressions.test.ts"
 ]
 const apartOnDatabases = [
-  "examples/*/test/*.databases.test.ts",
+  "examples/agent-run/test/*.databases.test.ts",
   "packages/core/test/runs/RunCuts.databases.test.ts"
 ]
 
-const setup = ["scripts/pages.ts", "test-support/programsSetup.ts"]
+const setup = ["test-support/temporarySetup.ts", "scripts/pages.ts", "test-support/programsSetup.ts"]
 
 const project = (name: string, options: {
   readonly isolate: boolean
@@ -49,15 +50,16 @@ export default defineConfig({
   test: {
     testTimeout: 300_000,
     hookTimeout: 300_000,
-    // Many tests wait for other processes most of the time.
-    maxWorkers: 3,
+    // Many tests wait for other processes or for deadlines most of the time.
+    maxWorkers: 4,
+    maxConcurrency: 20,
     execArgv: ["--conditions=sallyport-source"],
     // The processes that tests start share what Node compiles from the sources: each starts in half the time.
     env: { NODE_COMPILE_CACHE: fileURLToPath(new URL("node_modules/.cache/node-compile", import.meta.url)) },
     projects: [
       project("library", {
         isolate: false,
-        include: ["packages/*/test/**/*.test.ts", "{faults/test,test-support}/*.test.ts"],
+        include: ["{packages,examples}/*/test/**/*.test.ts", "{faults/test,test-support}/*.test.ts"],
         exclude: [...onDatabases, ...apart],
         globalSetup: setup
       }),

@@ -8,7 +8,7 @@ import { execFile, spawn } from "node:child_process"
 import { once } from "node:events"
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { createServer } from "node:net"
-import { homedir, tmpdir } from "node:os"
+import { availableParallelism, homedir, tmpdir } from "node:os"
 import { basename, join, normalize } from "node:path"
 import { createInterface } from "node:readline"
 import { promisify } from "node:util"
@@ -58,6 +58,17 @@ const check = async (title: string, find: () => Promise<ReadonlyArray<string>>) 
     for (const problem of problems) print(`          ${problem.trim().replaceAll("\n", "\n          ")}`)
   }
   return problems.length === 0
+}
+
+/** Does jobs in their order, as many at once as there are processors: most of them wait for another process. */
+const together = async <A>(jobs: ReadonlyArray<() => Promise<A>>): Promise<ReadonlyArray<A>> => {
+  const results: Array<A> = []
+  const left = jobs.entries()
+  const work = async () => {
+    for (const [index, job] of left) results[index] = await job()
+  }
+  await Promise.all(Array.from({ length: availableParallelism() }, work))
+  return results
 }
 
 /** A command that failed may explain itself on standard output or on standard error. */
@@ -419,9 +430,8 @@ const entriesInNeedOfPeers = async (
  * Every entry can be imported and no internal module can. The package itself exports all its modules, or a folder that is an
  * entry of its own does, but for those that need an optional peer, because it has to load without one.
  */
-const loads = async (pkg: Package, consumer: string) => {
+const loads = async (pkg: Package, consumer: string, optional: ReadonlyArray<string>) => {
   const { entries, files, manifest } = pkg
-  const optional = await entriesInNeedOfPeers(pkg, consumer)
   const exported = entries.filter((entry) => entry !== manifest.name && !optional.includes(entry))
     // The index holds modules by name, those of a folder too; the folder's own index is no module.
     .flatMap((entry): ReadonlyArray<readonly [string, ReadonlyArray<string>]> => {
@@ -432,8 +442,9 @@ const loads = async (pkg: Package, consumer: string) => {
     .flatMap((file) => /^dist\/(.+)\.js$/.exec(file)?.[1] ?? [])
     .filter(isInternal)
     .map((path) => `${manifest.name}/${path}`)
+  const program = `load-${basename(manifest.name)}.mjs`
   await writeFile(
-    join(consumer, "load.mjs"),
+    join(consumer, program),
     `
     const problems = []
     for (const entry of ${JSON.stringify(entries)}) {
@@ -454,7 +465,7 @@ const loads = async (pkg: Package, consumer: string) => {
     process.exit(0)
     `
   )
-  const problems: ReadonlyArray<string> = JSON.parse((await run("node", ["load.mjs"], { cwd: consumer })).stdout)
+  const problems: ReadonlyArray<string> = JSON.parse((await run("node", [program], { cwd: consumer })).stdout)
   return optional.includes(manifest.name)
     ? [...problems, `${manifest.name} itself needs an optional peer`]
     : problems
@@ -603,6 +614,69 @@ const installs = async (directory: string): Promise<ReadonlyArray<string>> => {
   return problems
 }
 
+/** Compiles the programs of the READMEs and of the tutorial against the declarations. */
+const compiles = async (packages: ReadonlyArray<Package>, consumer: string): Promise<ReadonlyArray<string>> => {
+  const lines = packages.flatMap(({ entries }) => entries).map((entry, index) =>
+    `export type * as M${index} from ${JSON.stringify(entry)}`
+  )
+  await writeFile(join(consumer, "entries.ts"), lines.join("\n"))
+  const fenced = await Promise.all(packages.map(async ({ manifest, unpacked }) => {
+    const programs = programsOf(await readFile(join(unpacked, "README.md"), "utf8").catch(() => ""))
+    const name = basename(manifest.name)
+    await Promise.all(
+      programs.map((program, index) => writeFile(join(consumer, `readme-${name}-${index}.ts`), program))
+    )
+    return programs.length === 0 ? [`the README of ${manifest.name} has no program`] : []
+  }))
+  const taught = programsOf(await readFile(join(root, "docs/tutorial.md"), "utf8"))
+  await Promise.all(
+    taught.map((program, index) => writeFile(join(consumer, `tutorial-${index}.ts`), program))
+  )
+  await writeFile(
+    join(consumer, "tsconfig.json"),
+    JSON.stringify({
+      compilerOptions: {
+        target: "ES2023",
+        lib: ["ES2023", "DOM", "DOM.Iterable"],
+        module: "NodeNext",
+        moduleDetection: "force",
+        types: ["node"],
+        strict: true,
+        exactOptionalPropertyTypes: true,
+        noEmit: true
+      },
+      include: ["*.ts"]
+    })
+  )
+  const { stdout }: { readonly stdout: string } = await run("tsc", ["--project", "tsconfig.json"], {
+    cwd: consumer,
+    maxBuffer: 16_000_000
+  }).catch((error) => {
+    if (String(error.stdout).includes("error TS")) return error
+    throw error
+  })
+  // The AI SDK's own declarations do not compile with `exactOptionalPropertyTypes`.
+  const faults = stdout.split(/\n(?=\S)/).filter((fault) =>
+    fault.includes("error TS") && !/^node_modules\/(?:ai|@ai-sdk\/[\w-]+)\//.test(fault)
+  )
+  return [...fenced.flat(), ...faults]
+}
+
+/** Runs every suite of `@sallyport/testing` as a project that has adapters of its own. */
+const testsAdapters = async (packages: ReadonlyArray<Package>, consumer: string): Promise<ReadonlyArray<string>> => {
+  await writeFile(join(consumer, "stranger.test.ts"), strangersTest)
+  const { stdout } = await run(join("node_modules", ".bin", "vitest"), ["run", "--reporter=verbose", "--no-color"], {
+    cwd: consumer,
+    maxBuffer: 16_000_000
+  })
+  const suites = packages.flatMap(({ entries }) =>
+    entries.flatMap((entry) => /^@sallyport\/testing\/(\w+)Suite$/.exec(entry)?.[1] ?? [])
+  )
+  return suites.filter((suite) => !stdout.includes(`${suite} (a stranger's)`)).map((suite) =>
+    `${suite}Suite did not run`
+  )
+}
+
 const main = async (temporary: string) => {
   const built = await check("build: every package compiles", async () => {
     await build()
@@ -616,18 +690,20 @@ const main = async (temporary: string) => {
   })
   if (!built) return
 
-  const packages: Array<Package> = []
-  for (const name of await names()) {
+  const packed = (await names()).map((name) => async () => {
+    const made: Array<Package> = []
     await check(`${name}: packs`, async () => {
-      packages.push(await packAndOpen(name, temporary))
+      made.push(await packAndOpen(name, temporary))
       return []
     })
-  }
+    return made
+  })
+  const packages = (await together(packed)).flat()
   await check(
     "the addresses of the packages are those of the root (npm run addresses)",
     async () => Array.from((await Addresses.stale(root)).keys())
   )
-  for (const pkg of packages) {
+  const looks = packages.map((pkg) => async () => {
     const name = basename(pkg.directory)
     await check(`${name}: metadata`, () => metadata(pkg))
     await check(`${name}: files of the tarball`, () => contents(pkg))
@@ -639,27 +715,32 @@ const main = async (temporary: string) => {
     await check(`${name}: no paths of this machine`, () => machinePaths(pkg))
     await check(`${name}: dependencies are declared and used`, () => dependencies(pkg))
     await check(`${name}: publint`, () => lintPublication(pkg))
-    await check(`${name}: types of ${pkg.entries.length} entries (attw)`, () => lintTypes(pkg))
-  }
+    return check(`${name}: types of ${pkg.entries.length} entries (attw)`, () => lintTypes(pkg))
+  })
 
   const consumer = join(temporary, "consumer")
-  const installed = await check("consumer: installs the tarballs", async () => {
-    await makeConsumer(packages, consumer)
-    const nested = await Promise.all(packages.map(async ({ manifest }) => {
-      const own = await readdir(join(consumer, "node_modules", manifest.name, "node_modules")).catch(() => [])
-      // An exact version of a library that another one wants newer.
-      return own.filter((name) => !(name in (manifest.dependencies ?? {})))
-        .map((name) => `${manifest.name} got a ${name} of its own, beside the consumer's`)
-    }))
-    return nested.flat()
-  })
-  if (!installed) return
+  const install = () =>
+    check("consumer: installs the tarballs", async () => {
+      await makeConsumer(packages, consumer)
+      const nested = await Promise.all(packages.map(async ({ manifest }) => {
+        const own = await readdir(join(consumer, "node_modules", manifest.name, "node_modules")).catch(() => [])
+        // An exact version of a library that another one wants newer.
+        return own.filter((name) => !(name in (manifest.dependencies ?? {})))
+          .map((name) => `${manifest.name} got a ${name} of its own, beside the consumer's`)
+      }))
+      return nested.flat()
+    })
+  const [installed] = await together([install, ...looks])
+  if (installed !== true) return
 
-  for (const pkg of packages) {
+  // Peers that are hidden are hidden from all.
+  const needs = new Map<Package, ReadonlyArray<string>>()
+  for (const pkg of packages) needs.set(pkg, await entriesInNeedOfPeers(pkg, consumer))
+  const starts = packages.map((pkg) => async () => {
     const { entries, manifest } = pkg
     await check(
       `consumer: ${manifest.name} loads (${entries.length} entries), internals are closed`,
-      () => loads(pkg, consumer)
+      () => loads(pkg, consumer, needs.get(pkg) ?? [])
     )
     for (const name of Object.keys(manifest.bin ?? {})) {
       await check(`consumer: ${name} --version`, async () => {
@@ -668,87 +749,40 @@ const main = async (temporary: string) => {
       })
       await check(`${name} needs no other package to start`, () => startsAlone(pkg, temporary))
     }
-  }
+  })
 
-  const client = packages.find(({ manifest }) => manifest.name === "@sallyport/client")
-  if (client !== undefined) {
-    const bytes = await bundleOfClient(client, consumer)
-    await check(
-      `consumer: the client in a browser, ${Math.ceil(bytes / 1024)} KiB after gzip`,
-      async () => tooLarge("the bundle", bytes, largestBundle)
-    )
-  }
-
-  await check("consumer: compiles against the declarations, without skipLibCheck for ours", async () => {
-    const lines = packages.flatMap(({ entries }) => entries).map((entry, index) =>
-      `export type * as M${index} from ${JSON.stringify(entry)}`
-    )
-    await writeFile(join(consumer, "entries.ts"), lines.join("\n"))
-    const fenced = await Promise.all(packages.map(async ({ manifest, unpacked }) => {
-      const programs = programsOf(await readFile(join(unpacked, "README.md"), "utf8").catch(() => ""))
-      const name = basename(manifest.name)
-      await Promise.all(
-        programs.map((program, index) => writeFile(join(consumer, `readme-${name}-${index}.ts`), program))
+  const uses = async () => {
+    const client = packages.find(({ manifest }) => manifest.name === "@sallyport/client")
+    if (client !== undefined) {
+      const bytes = await bundleOfClient(client, consumer)
+      await check(
+        `consumer: the client in a browser, ${Math.ceil(bytes / 1024)} KiB after gzip`,
+        async () => tooLarge("the bundle", bytes, largestBundle)
       )
-      return programs.length === 0 ? [`the README of ${manifest.name} has no program`] : []
-    }))
-    const taught = programsOf(await readFile(join(root, "docs/tutorial.md"), "utf8"))
-    await Promise.all(
-      taught.map((program, index) => writeFile(join(consumer, `tutorial-${index}.ts`), program))
+    }
+    await check(
+      "consumer: compiles against the declarations, without skipLibCheck for ours",
+      () => compiles(packages, consumer)
     )
-    await writeFile(
-      join(consumer, "tsconfig.json"),
-      JSON.stringify({
-        compilerOptions: {
-          target: "ES2023",
-          lib: ["ES2023", "DOM", "DOM.Iterable"],
-          module: "NodeNext",
-          moduleDetection: "force",
-          types: ["node"],
-          strict: true,
-          exactOptionalPropertyTypes: true,
-          noEmit: true
-        },
-        include: ["*.ts"]
-      })
+    await check(
+      "consumer: runs every suite of @sallyport/testing on the memory adapters",
+      () => testsAdapters(packages, consumer)
     )
-    const { stdout }: { readonly stdout: string } = await run("tsc", ["--project", "tsconfig.json"], {
-      cwd: consumer,
-      maxBuffer: 16_000_000
-    }).catch((error) => {
-      if (String(error.stdout).includes("error TS")) return error
-      throw error
-    })
-    // The AI SDK's own declarations do not compile with `exactOptionalPropertyTypes`.
-    const faults = stdout.split(/\n(?=\S)/).filter((fault) =>
-      fault.includes("error TS") && !/^node_modules\/(?:ai|@ai-sdk\/[\w-]+)\//.test(fault)
+  }
+  const readme = async () => {
+    await check(
+      "README: its three lines install into an empty project, for Node and for bundlers",
+      () => installs(join(temporary, "my-server"))
     )
-    return [...fenced.flat(), ...faults]
-  })
-
-  await check(
-    "README: its three lines install into an empty project, for Node and for bundlers",
-    () => installs(join(temporary, "my-server"))
-  )
-
-  await check(
-    "tutorial: from an empty directory to a paired session and a resumed run",
-    () => tutorial(packages, join(temporary, "countdown"))
-  )
-
-  await check("consumer: runs every suite of @sallyport/testing on the memory adapters", async () => {
-    await writeFile(join(consumer, "stranger.test.ts"), strangersTest)
-    const { stdout } = await run(join("node_modules", ".bin", "vitest"), ["run", "--reporter=verbose", "--no-color"], {
-      cwd: consumer,
-      maxBuffer: 16_000_000
-    })
-    const suites = packages.flatMap(({ entries }) =>
-      entries.flatMap((entry) => /^@sallyport\/testing\/(\w+)Suite$/.exec(entry)?.[1] ?? [])
+  }
+  const taught = async () => {
+    await check(
+      "tutorial: from an empty directory to a paired session and a resumed run",
+      () => tutorial(packages, join(temporary, "countdown"))
     )
-    return suites.filter((suite) => !stdout.includes(`${suite} (a stranger's)`)).map((suite) =>
-      `${suite}Suite did not run`
-    )
-  })
+  }
+  // The longest first.
+  await together([uses, readme, taught, ...starts])
 }
 
 const temporary = await mkdtemp(join(tmpdir(), "sallyport-packages-"))

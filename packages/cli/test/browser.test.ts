@@ -69,7 +69,8 @@ const picture = (page: Page, name: string) =>
     }
   })
 
-describe("a browser", () => {
+// Two of them wait for half a minute: for a lease to run out, and for a connection that is cut.
+describe("a browser", { concurrent: true }, () => {
   it.live(
     "L-14 RUN-08: pairs over /pair, follows a run, loses its connection, and catches up without a gap or a repeat",
     () =>

@@ -6,13 +6,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
-import { databases } from "../../../test-support/databases.ts"
+import { databases, withTables } from "../../../test-support/databases.ts"
 
 const first = { id: "desk", account: "ada", url: "https://desk.example", key_x: "x".repeat(43), key_id: "k".repeat(43) }
 const other = "o".repeat(43)
 
 for (const { layer, name } of databases) {
-  RelayEnvironmentRepositorySuite.suite(name, Layer.provide(SqlRelayEnvironmentRepository.layer, layer))
+  RelayEnvironmentRepositorySuite.suite(name, withTables(layer, SqlRelayEnvironmentRepository.layer))
 
   describe(`the table of environments on ${name}`, () => {
     it.live("L-40: refuses rows with half of a key, and reads rows without further keys", () =>

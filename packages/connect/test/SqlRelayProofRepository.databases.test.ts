@@ -5,7 +5,7 @@ import * as RelayProofRepositorySuite from "@sallyport/testing/RelayProofReposit
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
-import { databases, sqliteMemory } from "../../../test-support/databases.ts"
+import { databases, sqliteMemory, withTables } from "../../../test-support/databases.ts"
 import { plansOf } from "../../../test-support/queryPlans.ts"
 
 const columns = {
@@ -21,7 +21,7 @@ const columns = {
 }
 
 for (const { layer, name } of databases) {
-  RelayProofRepositorySuite.suite(name, Layer.provide(SqlRelayProofRepository.layer, layer))
+  RelayProofRepositorySuite.suite(name, withTables(layer, SqlRelayProofRepository.layer))
 
   describe(`the table of proofs on ${name}`, () => {
     it.live("L-40: refuses rows whose status and time don't fit together", () =>

@@ -31,7 +31,8 @@ const withClock = <A, E, R>(use: (move: (byMillis: number) => Effect.Effect<void
     )
   })
 
-describe("a clock that jumps", () => {
+// On each store it jumps for seconds.
+describe("a clock that jumps", { concurrent: true }, () => {
   it.effect("OPS-05 C-66: is trusted again when it has stayed for a minute, or is right again", () =>
     Effect.flatMap(Clock.Clock, (real) => {
       let byMillis = 0

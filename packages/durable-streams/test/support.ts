@@ -26,9 +26,8 @@ import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import type * as SqlClient from "effect/sql/SqlClient"
 import * as Http from "node:http"
-import { databases } from "../../../test-support/databases.ts"
+import { databases, withTables } from "../../../test-support/databases.ts"
 
 export type Repositories = Layer.Layer<
   DurableStreamRepository.DurableStreamRepository | StreamSubscriptionRepository.StreamSubscriptionRepository
@@ -39,12 +38,11 @@ export const memory: Repositories = Layer.merge(
   StreamSubscriptionRepository.layerMemory
 )
 
+const tables = Layer.merge(SqlDurableStreamRepository.layer, SqlStreamSubscriptionRepository.layer)
+
 /** Keeps streams and subscriptions in a database. */
-export const sql = <E>(database: Layer.Layer<SqlClient.SqlClient, E>): Repositories =>
-  Layer.merge(SqlDurableStreamRepository.layer, SqlStreamSubscriptionRepository.layer).pipe(
-    Layer.provide(database),
-    Layer.orDie
-  )
+export const sql = (database: typeof databases[number]["layer"]): Repositories =>
+  Layer.orDie(withTables(database, tables))
 
 /** Lists what streams are kept in, by name. */
 export const persistences: ReadonlyArray<{ readonly name: string; readonly layer: Repositories }> = [

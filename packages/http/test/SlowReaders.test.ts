@@ -109,6 +109,8 @@ const neglected = Effect.fnUntraced(function*(directly: boolean) {
 
 describe.each([["written to the connection", true], ["through a stream", false]])(
   "a reader that never reads, %s",
+  // Such a reader is given some seconds.
+  { concurrent: true },
   (_, directly) => {
     it.live("SESS-08 L-22: loses its connection some seconds after its session has ended, as if it had gone", () =>
       Effect.gen(function*() {
@@ -128,7 +130,7 @@ describe.each([["written to the connection", true], ["through a stream", false]]
   }
 )
 
-describe("a WebSocket that is never read", () => {
+describe("a WebSocket that is never read", { concurrent: true }, () => {
   it.live("HTTP-09: is cut when too much waits for it", () =>
     Effect.gen(function*() {
       const server = yield* Support.start({ routes: routes() })
@@ -150,7 +152,7 @@ describe("a WebSocket that is never read", () => {
     }))
 })
 
-describe("a session", () => {
+describe("a session", { concurrent: true }, () => {
   it.live("HTTP-09: has so many connections open at most, and has room again when one ends", () =>
     Effect.gen(function*() {
       const server = yield* Support.start({ routes: routes(3), program: large })

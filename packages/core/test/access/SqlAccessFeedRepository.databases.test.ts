@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
-import { databases, postgres, sharedDatabases, sqliteMemory } from "../../../../test-support/databases.ts"
+import { databases, postgres, sharedDatabases, sqliteMemory, withTables } from "../../../../test-support/databases.ts"
 import { clientOf } from "../../../../test-support/sharedDatabase.ts"
 import type { Task } from "../programs/consumer.ts"
 import { plansOf } from "../../../../test-support/queryPlans.ts"
@@ -140,7 +140,7 @@ const raceAcrossProcesses = Effect.fnUntraced(function*(database: Task["database
 }, Effect.scoped)
 
 for (const { layer, name } of databases) {
-  AccessFeedRepositorySuite.suite(name, layerWith().pipe(Layer.provide(layer)))
+  AccessFeedRepositorySuite.suite(name, withTables(layer, SqlAccessRepository.layer))
 
   describe(`Access repositories on ${name}`, () => {
     it.live("bring their tables up to date once, however many start together, again and beside each other", () =>

@@ -7,7 +7,7 @@ import * as ConnectClientRepositorySuite from "@sallyport/testing/ConnectClientR
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
-import { connect, databases, sqliteMemory } from "../../../../test-support/databases.ts"
+import { connect, databases, sqliteMemory, withTables } from "../../../../test-support/databases.ts"
 import { plansOf } from "../../../../test-support/queryPlans.ts"
 
 const spoilMode = Effect.gen(function*() {
@@ -48,7 +48,7 @@ const peer = Layer.unwrap(Effect.gen(function*() {
 }))
 
 for (const { layer, name } of databases) {
-  ConnectClientRepositorySuite.suite(name, Layer.provideMerge(repositories, layer), {
+  ConnectClientRepositorySuite.suite(name, withTables(layer, repositories), {
     digest: NodeCrypto.layer,
     spoilMode,
     peer: name === "SQLite in memory" ? undefined : peer,

@@ -14,7 +14,7 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
-import { databases, sharedDatabases } from "../../../../test-support/databases.ts"
+import { databases, sharedDatabases, withTables } from "../../../../test-support/databases.ts"
 import { clientOf } from "../../../../test-support/sharedDatabase.ts"
 import { Resolver, type Task, valuesOf } from "../programs/credentialWriter.ts"
 import { argumentsOf } from "../../../../test-support/programs.ts"
@@ -22,10 +22,7 @@ import { argumentsOf } from "../../../../test-support/programs.ts"
 for (const { layer, name } of databases) {
   CredentialScopeResolverSuite.suite(
     name,
-    SqlAccessRepository.layer.pipe(
-      Layer.provide(layer),
-      Layer.merge(NodeCrypto.layer)
-    )
+    Layer.merge(withTables(layer, SqlAccessRepository.layer), NodeCrypto.layer)
   )
 }
 

@@ -203,7 +203,10 @@ const cutting = (database: SharedDatabase, wanted: number) =>
 // Reads are one statement each, whatever the isolation: PostgreSQL at serializable would be the same minutes again.
 const cutDatabases = sharedDatabases.filter(({ name }) => name !== "PostgreSQL at serializable")
 
-describe("readers through a network that breaks, with eventsource, eventsource-client and Chromium among them", () => {
+// The libraries wait for a second after each cut.
+describe("readers through a network that breaks, with eventsource, eventsource-client and Chromium among them", {
+  concurrent: true
+}, () => {
   for (const { database, name } of cutDatabases) {
     it.live(
       `RUN-03 RUN-08 L-83: 1,500 cuts lose, repeat and reorder nothing, on a database that two processes share (${name})`,

@@ -19,8 +19,10 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { spawn } from "node:child_process"
+import { availableParallelism } from "node:os"
 import { fileURLToPath } from "node:url"
 import { sharedDatabases } from "../../../../test-support/databases.ts"
 import type { SharedDatabase } from "../../../../test-support/sharedDatabase.ts"
@@ -89,6 +91,9 @@ const startWriter = (writing: Writing): Effect.Effect<Writer, never, Scope.Scope
       }
     }
   )
+
+/** Lets few processes start at once, which takes a processor each. All may wait for their leases together, which takes none. */
+const starting = Semaphore.makeUnsafe(availableParallelism() + 1)
 
 const runIdIn = (lines: ReadonlyArray<string>) => lines.find((line) => line.startsWith("run "))?.slice(4)
 
@@ -159,7 +164,8 @@ const suite = (
     body: (database: SharedDatabase) => Effect.Effect<void, E, Scope.Scope>
   ) => Effect.Effect<void, unknown>
 ) => {
-  describe(`a process that executes a run on ${name}`, () => {
+  // Most of their time they wait for leases to run out.
+  describe(`a process that executes a run on ${name}`, { concurrent: true }, () => {
     it.live(
       "RUN-04 RUN-06 RUN-07 L-70 L-84: killed at every step: nothing acknowledged is lost, nothing runs twice, and each " +
         "reader is told of one end within the lease and a second",
@@ -178,15 +184,18 @@ const suite = (
           const take = Effect.fnUntraced(function*(step: number) {
             const round = taken[step] = (taken[step] ?? 0) + 1
             const key = `killed at ${step + 1}, round ${round}`
-            const writer = yield* startWriter({ database, key, leaseMillis, to: 2, killAt: step + 1 })
-            // A reader that was there before the end, if there was a run to read.
-            const early = yield* Effect.forkChild(
-              Effect.flatMap(
-                writer.until((lines) => runIdIn(lines) !== undefined),
-                () => readAll(log, runIdIn(writer.lines) ?? "")
+            const { early, writer } = yield* starting.withPermit(Effect.gen(function*() {
+              const writer = yield* startWriter({ database, key, leaseMillis, to: 2, killAt: step + 1 })
+              // A reader that was there before the end, if there was a run to read.
+              const early = yield* Effect.forkChild(
+                Effect.flatMap(
+                  writer.until((lines) => runIdIn(lines) !== undefined),
+                  () => readAll(log, runIdIn(writer.lines) ?? "")
+                )
               )
-            )
-            yield* writer.exited
+              yield* writer.exited
+              return { early, writer }
+            }))
             if (!writer.lines.some((line) => line.startsWith("steps "))) tally.killed++
             let executions = 0
             const again = yield* log.execute(request(key), () => Effect.sync(() => void executions++))
@@ -216,13 +225,10 @@ const suite = (
             if (runIdIn(writer.lines) === undefined) return yield* Fiber.interrupt(early)
             assert.deepStrictEqual(yield* Fiber.join(early), events, key)
           }, Effect.scoped)
-          const taking = Effect.gen(function*() {
-            while (pending.length > 0 || !isEnough()) {
-              if (pending.length === 0) pending.push(...taken.keys())
-              yield* take(pending.shift() ?? 0)
-            }
-          })
-          yield* Effect.all(Array.from({ length: 8 }, () => taking), { concurrency: "unbounded", discard: true })
+          while (pending.length > 0 || !isEnough()) {
+            if (pending.length === 0) pending.push(...taken.keys())
+            yield* Effect.forEach(pending.splice(0), take, { concurrency: "unbounded", discard: true })
+          }
           assert.isAbove(tally.killed, steps / 2)
           assert.isAbove(tally.begun, steps / 2)
         })),
@@ -255,8 +261,10 @@ const suite = (
           assert.isAbove(steps, 15)
           const take = Effect.fnUntraced(function*(step: number) {
             const key = `killed at ${step}`
-            const writer = yield* startWriter({ database, key, leaseMillis, to, resumable: true, killAt: step })
-            yield* writer.exited
+            const writer = yield* starting.withPermit(Effect.tap(
+              startWriter({ database, key, leaseMillis, to, resumable: true, killAt: step }),
+              (writer) => writer.exited
+            ))
             const again = yield* log.execute(
               { ...request(key), resumable: true },
               (run) => Effect.forEach([1, 2, 3, 4], (n) => run.append({ n }), { discard: true })
@@ -272,7 +280,7 @@ const suite = (
             ], key)
           }, Effect.scoped)
           const chosen = Array.from({ length: Math.floor(steps / 3) }, (_, index) => 3 * (index + 1))
-          yield* Effect.forEach(chosen, take, { concurrency: 8 })
+          yield* Effect.forEach(chosen, take, { concurrency: "unbounded" })
           assert.isAbove(takenOver, 0)
         })),
       300_000
@@ -350,12 +358,15 @@ const suite = (
             let stopped = 0
             const take = Effect.fnUntraced(function*(step: number) {
               const key = `stopped at ${step}`
-              const writer = yield* startWriter({ database: bounded, key, leaseMillis, to: 2, stopAt: step })
-              // On a machine so busy that the server ends its transactions, it gives up and exits.
-              yield* Effect.raceFirst(
-                writer.until((lines) => lines.some((line) => line === "stopped" || line.startsWith("steps "))),
-                writer.exited
-              )
+              const writer = yield* starting.withPermit(Effect.tap(
+                startWriter({ database: bounded, key, leaseMillis, to: 2, stopAt: step }),
+                (writer) =>
+                  // On a machine so busy that the server ends its transactions, it gives up and exits.
+                  Effect.raceFirst(
+                    writer.until((lines) => lines.some((line) => line === "stopped" || line.startsWith("steps "))),
+                    writer.exited
+                  )
+              ))
               // On a busy machine it may take fewer steps than the dry one, and end unharmed.
               if (writer.lines.includes("stopped")) stopped++
               const early = yield* Effect.forkChild(
@@ -375,7 +386,7 @@ const suite = (
             }, Effect.scoped)
             // They come in pairs, before and after a message to the server; the third, the sixth and so on are of both kinds.
             const chosen = Array.from({ length: Math.floor(steps / 3) }, (_, index) => 3 * (index + 1))
-            yield* Effect.forEach(chosen, take, { concurrency: 8 })
+            yield* Effect.forEach(chosen, take, { concurrency: "unbounded" })
             assert.isAbove(stopped, chosen.length / 2)
           })),
         300_000

@@ -11,10 +11,10 @@ import * as FileSystem from "effect/FileSystem"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
-import { databases, postgres } from "../../../../test-support/databases.ts"
+import { databases, postgres, withTables } from "../../../../test-support/databases.ts"
 
 for (const { layer, name } of databases) {
-  RunEventRepositorySuite.suite(name, Layer.provide(SqlRunEventRepository.layer, layer))
+  RunEventRepositorySuite.suite(name, withTables(layer, SqlRunEventRepository.layer))
 }
 
 describe("SqlRunEventRepository on PostgreSQL", () => {

@@ -24,7 +24,7 @@ import * as NFS from "node:fs"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { inspect } from "node:util"
-import { databases, sharedDatabases } from "../../../../test-support/databases.ts"
+import { databases, sharedDatabases, withTables } from "../../../../test-support/databases.ts"
 import { clientOf } from "../../../../test-support/sharedDatabase.ts"
 import type { Seen, Task } from "../programs/sqlSecretRacer.ts"
 import { startRacers } from "../racers.ts"
@@ -32,8 +32,10 @@ import { argumentsOf } from "../../../../test-support/programs.ts"
 
 const freshKey = () => Redacted.make<Uint8Array>(new Uint8Array(randomBytes(32)))
 
+const tables = Layer.provide(SqlSecretStore.layer, NodeCrypto.layer)
+
 for (const { layer, name } of databases) {
-  const Secrets = SqlSecretStore.layer.pipe(Layer.provide([layer, NodeCrypto.layer]))
+  const Secrets = withTables(layer, tables)
   SecretStoreSuite.suite(name, Secrets)
   SecretStoreSuite.suite(
     `encrypted, ${name}`,

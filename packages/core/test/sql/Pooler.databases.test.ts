@@ -59,7 +59,8 @@ const arrange = Effect.gen(function*() {
   return { pool, url, node }
 })
 
-describe("a pooler that hands connections out by transaction", () => {
+// Each waits for what is looked for from time to time.
+describe("a pooler that hands connections out by transaction", { concurrent: true }, () => {
   it.live("OPS-04 C-55: two nodes work without prepared statements, warn once, and see each other's changes by looking", () =>
     Effect.gen(function*() {
       const { node, pool } = yield* arrange
