@@ -20,7 +20,7 @@ const onDatabases = [
  * run.
  */
 const apart = [
-  "packages/cli/test/{browser,devicePage,pages,pagesByKeyboard,pairPage,serve}.test.ts",
+  "packages/cli/test/{browser,devicePage,hostScopes,pages,pagesByKeyboard,pairPage,serve}.test.ts",
   "packages/{react,web}/test/**/*.test.ts",
   "examples/{agent-run,chat,electron,mcp-server,react-host}/test/*.test.ts",
   "packages/client/test/{Browser,ConnectBrowser,Refresh,readmePrograms}.test.ts",
