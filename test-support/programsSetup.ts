@@ -9,6 +9,8 @@ const root = join(import.meta.dirname, "..")
 const sources = [
   "packages/cli/src/bin.ts",
   "packages/{client,core,durable-streams,interop}/test/programs/*.ts",
+  "examples/{agent-run,cluster,connect,existing-server}/src/{main,*Main,relay,client}.ts",
+  "examples/connect/test/programs/*.ts",
   "faults/src/{killsNode,streamServer}.ts"
 ]
 
