@@ -9,6 +9,9 @@ const root = join(import.meta.dirname, "..")
 const sources = [
   "packages/cli/src/bin.ts",
   "packages/{client,core,durable-streams,interop}/test/programs/*.ts",
+  "examples/{agent-run,cluster,connect,existing-server}/src/{main,*Main,relay,client}.ts",
+  "examples/{connect,desktop-backend}/test/programs/*.ts",
+  "examples/desktop-backend/src/backendMain.ts",
   "faults/src/{killsNode,streamServer}.ts"
 ]
 
@@ -30,7 +33,12 @@ export default async () => {
     root,
     configFile: false,
     logLevel: "error",
-    ssr: { noExternal: true, resolve: { conditions: ["sallyport-source", "node"] } },
+    ssr: {
+      noExternal: true,
+      // It loads a library of the system.
+      external: ["@napi-rs/keyring"],
+      resolve: { conditions: ["sallyport-source", "node"] }
+    },
     resolve: { alias: { "#pages": join(root, "packages/web/dist/internal/pages.js") } },
     build: {
       outDir: directory,

@@ -2,6 +2,7 @@ import { assert, layer } from "@effect/vitest"
 import { Effect, FileSystem, Logger, Redacted, Stream, SubscriptionRef } from "effect"
 import { createServer } from "node:http"
 import { fileURLToPath } from "node:url"
+import { argumentsOf } from "../../../test-support/programs.ts"
 import * as Supervisor from "../src/Supervisor.ts"
 import * as Window from "../src/Window.ts"
 import * as Support from "./support.ts"
@@ -10,8 +11,7 @@ const program = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
 const node = (file: string): Supervisor.Options["command"] => [
   process.execPath,
-  "--conditions=sallyport-source",
-  program(file)
+  ...argumentsOf(program(file))
 ]
 
 const backendMain = node("../src/backendMain.ts")
@@ -120,7 +120,7 @@ layer(Support.layer, { excludeTestServices: true, timeout: "5 minutes" })("a des
         assert.strictEqual(window.page.url(), `${backend.url}/`)
 
         // The visible state of each process is checked here; the credential is not in it.
-        assert.include(Support.visible(backend.pid), "backendMain.ts")
+        assert.include(Support.visible(backend.pid), "backendMain.")
         assert.include(Support.visible(backend.pid), "every process can read this")
         assert.notInclude(Support.visibleOfAll(), credential)
 
