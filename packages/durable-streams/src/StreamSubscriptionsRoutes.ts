@@ -19,6 +19,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Input from "@sallyport/core/Input"
 import { formatOffset } from "./DurableStream.ts"
 import type { CommonOptions } from "./DurableStreamsRoutes.ts"
 import { viewOf } from "./internal/pendingStreams.ts"
@@ -27,6 +28,12 @@ import * as Wire from "./internal/wire.ts"
 import { type SigningKey, StreamSubscriptions, type Subscription } from "./StreamSubscriptions.ts"
 
 const maxBodySize = ByteSize.kibibytes(256)
+
+const commonRules: Record<keyof CommonOptions, Input.Rule> = {
+  prefix: Input.text,
+  owner: Input.callable,
+  publicUrl: Input.text
+}
 
 const Body = Schema.Struct({
   type: Schema.Literals(["webhook", "pull-wake"]),
@@ -118,6 +125,7 @@ export const layer = (options?: CommonOptions): Layer.Layer<
   never,
   StreamSubscriptions | SessionCredentialService | AuthPolicy | HttpRouter.HttpRouter
 > => {
+  Input.demand("StreamSubscriptionsRoutes.layer", commonRules, options ?? {})
   const prefix = options?.prefix ?? "/streams"
   const ownerOf = options?.owner ?? Request.ownerOfSubject
   const root = `${prefix}/__ds` as const

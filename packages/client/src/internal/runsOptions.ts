@@ -76,8 +76,8 @@ const decode = Effect.fnUntraced(function*<E>(read: ServiceOptions.Reader<Option
 })
 
 /** The settings of an application that wrote nothing. */
-export const defaults: Effect.Effect<Settings> = decode(ServiceOptions.fromDefaults())
+export const defaults: Effect.Effect<Settings> = ServiceOptions.decodeDefaults<Options, Settings>(decode)
 
 /** Decodes the options of runs. */
 export const toSettings = (options: Options): Effect.Effect<Settings, InvalidRunsOptions> =>
-  decode(ServiceOptions.fromObject(options, (problem) => new InvalidRunsOptions({ problem })))
+  ServiceOptions.decodeObject(options, { decode, invalid: (problem) => new InvalidRunsOptions({ problem }) })
