@@ -21,7 +21,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Input from "@sallyport/core/Input"
 import { formatOffset } from "./DurableStream.ts"
-import type { CommonOptions } from "./DurableStreamsRoutes.ts"
+import type { CommonOptions, Options } from "./DurableStreamsRoutes.ts"
 import { viewOf } from "./internal/pendingStreams.ts"
 import * as Request from "./internal/request.ts"
 import * as Wire from "./internal/wire.ts"
@@ -29,10 +29,16 @@ import { type SigningKey, StreamSubscriptions, type Subscription } from "./Strea
 
 const maxBodySize = ByteSize.kibibytes(256)
 
-const commonRules: Record<keyof CommonOptions, Input.Rule> = {
+/** A host may have one object of options for these routes and those of the streams. */
+const optionRules: Record<keyof Options, Input.Rule> = {
   prefix: Input.text,
   owner: Input.callable,
-  publicUrl: Input.text
+  publicUrl: Input.text,
+  maxBodySize: Input.any,
+  maxJsonSize: Input.any,
+  longPollTimeout: Input.any,
+  sseDuration: Input.any,
+  heartbeatInterval: Input.any
 }
 
 const Body = Schema.Struct({
@@ -125,7 +131,7 @@ export const layer = (options?: CommonOptions): Layer.Layer<
   never,
   StreamSubscriptions | SessionCredentialService | AuthPolicy | HttpRouter.HttpRouter
 > => {
-  Input.demand("StreamSubscriptionsRoutes.layer", commonRules, options ?? {})
+  Input.demand("StreamSubscriptionsRoutes.layer", optionRules, options ?? {})
   const prefix = options?.prefix ?? "/streams"
   const ownerOf = options?.owner ?? Request.ownerOfSubject
   const root = `${prefix}/__ds` as const
