@@ -4,9 +4,9 @@
 // #region mount
 import { NodeCrypto, NodeHttpServer } from "@effect/platform-node"
 import { AuthPolicy, BootstrapCredentialService, RunEventLog, SessionCredentialService } from "@sallyport/core"
-import * as SecretStore from "@sallyport/core/secrets/SecretStore"
+import { SecretStore, SqlRepositories } from "@sallyport/core"
 import { Sallyport, Shutdown } from "@sallyport/http"
-import { SqlRepositories } from "@sallyport/core"
+import { EarlyRequests } from "@sallyport/node"
 import { SqliteClient } from "@sallyport/sqlite-node"
 import { Layer } from "effect"
 import { HttpRouter } from "effect/http"
@@ -29,7 +29,7 @@ export const layer = ({ directory, port }: { readonly directory: string; readonl
     Layer.provide([Notes.layer, SqlRepositories.layer, SecretStore.layerFileSystem(`${directory}/secrets`)]),
     Layer.provide([SqliteClient.layer({ filename: `${directory}/notes.db` }), Scopes.layer]),
     Layer.provide(AuthPolicy.layer({ host: "127.0.0.1" })),
-    Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port })),
+    Layer.provideMerge(NodeHttpServer.layer(() => EarlyRequests.hold(createServer()), { host: "127.0.0.1", port })),
     Layer.provide(NodeCrypto.layer)
   )
 // #endregion mount

@@ -146,36 +146,36 @@ export class InvalidServerTimeouts extends Schema.TaggedError<InvalidServerTimeo
 }
 
 /** Decodes the timeouts to what `node:http` takes. It looks for connections that are over time twice within the shortest. */
-const serverOptions = Effect.fnUntraced(function*(options: Options) {
-  const read = ServiceOptions.fromObject<Options, InvalidServerTimeouts>(
-    options,
-    (problem) => new InvalidServerTimeouts({ problem })
-  )
-  const requestTimeout = yield* read.millis("requestTimeout", "1 minute")
-  const headersTimeout = yield* read.millis("headersTimeout", `${Math.min(20_000, requestTimeout)} millis`)
-  if (headersTimeout > requestTimeout) {
-    return yield* read.refuse(
-      "headersTimeout must be no longer than requestTimeout, which is for the head and the body"
-    )
-  }
-  const stalledMillis = yield* read.millis("stalledTimeout", "2 minutes")
-  const heartbeat = yield* EventStream.HeartbeatInterval
-  if (stalledMillis <= Duration.toMillis(heartbeat)) {
-    return yield* read.refuse(
-      `stalledTimeout must be longer than ${Duration.format(heartbeat)}, the time between the heartbeats of streams, ` +
-        "or it would cut them"
-    )
-  }
-  return {
-    stalledMillis,
-    timeouts: {
-      keepAliveTimeout: yield* read.millis("keepAliveTimeout", "75 seconds"),
-      headersTimeout,
-      requestTimeout,
-      connectionsCheckingInterval: Math.ceil(headersTimeout / 2)
-    }
-  }
-})
+const serverOptions = ({ headersTimeout, keepAliveTimeout, requestTimeout, stalledTimeout }: Options) =>
+  ServiceOptions.decodeObject({ headersTimeout, keepAliveTimeout, requestTimeout, stalledTimeout }, {
+    invalid: (problem) => new InvalidServerTimeouts({ problem }),
+    decode: Effect.fnUntraced(function*(read: ServiceOptions.Reader<Options, InvalidServerTimeouts>) {
+      const requestTimeout = yield* read.millis("requestTimeout", "1 minute")
+      const headersTimeout = yield* read.millis("headersTimeout", `${Math.min(20_000, requestTimeout)} millis`)
+      if (headersTimeout > requestTimeout) {
+        return yield* read.refuse(
+          "headersTimeout must be no longer than requestTimeout, which is for the head and the body"
+        )
+      }
+      const stalledMillis = yield* read.millis("stalledTimeout", "2 minutes")
+      const heartbeat = yield* EventStream.HeartbeatInterval
+      if (stalledMillis <= Duration.toMillis(heartbeat)) {
+        return yield* read.refuse(
+          `stalledTimeout must be longer than ${Duration.format(heartbeat)}, the time between the heartbeats of ` +
+            "streams, or it would cut them"
+        )
+      }
+      return {
+        stalledMillis,
+        timeouts: {
+          keepAliveTimeout: yield* read.millis("keepAliveTimeout", "75 seconds"),
+          headersTimeout,
+          requestTimeout,
+          connectionsCheckingInterval: Math.ceil(headersTimeout / 2)
+        }
+      }
+    })
+  })
 
 const layerServer = (options: Options) =>
   Layer.unwrap(Effect.map(serverOptions(options), ({ stalledMillis, timeouts }) => {

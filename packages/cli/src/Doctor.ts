@@ -101,7 +101,7 @@ const checkStore = (flags: StoreCommands.StoreFlags) =>
     const store = yield* Effect.result(Layer.build(StoreCommands.layerStore(flags, false)))
     if (store._tag === "Failure") return [bad(partOf(store.failure), store.failure.message)]
     const stored = store.success
-    const database = StoreCommands.databaseOf(flags)
+    const database = yield* StoreCommands.databaseOf(flags)
     const checks = [
       good("files", "private to this user"),
       good("database", "open, and with the tables of this version"),

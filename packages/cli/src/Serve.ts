@@ -230,7 +230,7 @@ export const serve = Command.make(
         host,
         port,
         stateDirectory: yield* StateDirectory.orDefault(stateDir),
-        database: StoreCommands.databaseOf(others),
+        database: yield* StoreCommands.databaseOf(others),
         policy: Option.getOrUndefined(policy),
         name: Option.getOrUndefined(name),
         accent: Option.getOrUndefined(accent),

@@ -411,6 +411,14 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
     }))
   )
 
+  refuses(
+    "OPS-06: an empty URL of the database",
+    Effect.map(Sallyport.freshState, (state) => ({
+      args: ["--port", "0", "--state-dir", state, "--database-url", ""],
+      unchanged: state
+    }))
+  )
+
   for (
     const [name, address] of [
       ["a host that no name server knows", "no-such-host.invalid"],

@@ -8,6 +8,7 @@ import * as HttpClient from "effect/http/HttpClient"
 import type { HttpClientError } from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
+import * as Input from "@sallyport/core/Input"
 import { Credentials } from "./Credentials.ts"
 import type { TokenStorageError } from "./TokenStorage.ts"
 
@@ -50,6 +51,7 @@ export const layer = (options: { readonly baseUrl: string }): Layer.Layer<
   Layer.effect(
     Connection,
     Effect.gen(function*() {
+      Input.demand("Connection.layer", { baseUrl: Input.any }, options)
       const baseUrl = yield* Effect.fromResult(PairingUrl.httpBase(options.baseUrl))
       const credentials = yield* Credentials
       const anonymousHttpClient = (yield* HttpClient.HttpClient).pipe(

@@ -16,6 +16,7 @@ import * as Base64Url from "effect/encoding/Base64Url"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Input from "@sallyport/core/Input"
 import * as KeyDatabase from "./internal/keyDatabase.ts"
 
 // -----------------------------------------------------------------------------
@@ -247,10 +248,10 @@ export interface IndexedDbOptions {
   readonly name?: string | undefined
 }
 
-const placeOf = (options: IndexedDbOptions | undefined): KeyDatabase.Place => ({
-  database: options?.database ?? "sallyport-device-key",
-  name: options?.name ?? "device-key"
-})
+const placeOf = (options: IndexedDbOptions = {}): KeyDatabase.Place => {
+  Input.demand("DeviceKey.layerIndexedDb", { database: Input.text, name: Input.text }, options)
+  return { database: options.database ?? "sallyport-device-key", name: options.name ?? "device-key" }
+}
 
 const placeName = ({ database, name }: KeyDatabase.Place) => `${name} from the database ${database} of IndexedDB`
 
@@ -356,16 +357,31 @@ export interface Signer {
   readonly sign: (input: Uint8Array<ArrayBuffer>) => Effect.Effect<Uint8Array>
 }
 
+const publicKeyRule = Input.rule(
+  Schema.Union([
+    Schema.Struct({ crv: Schema.Literal("P-256"), x: Schema.String, y: Schema.String }),
+    Schema.Struct({ crv: Schema.Literal("Ed25519"), x: Schema.String })
+  ]),
+  "a public key with crv, P-256 or Ed25519, and its x, and on P-256 its y"
+)
+
 /**
  * Provides a key of the host's. It needs no WebCrypto.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layerSigner = ({ publicKey, sign }: Signer): Layer.Layer<DeviceKey, never, Requirements> =>
-  Layer.effect(
+export const layerSigner = (signer: Signer): Layer.Layer<DeviceKey, never, Requirements> => {
+  Input.demand(
+    "DeviceKey.layerSigner",
+    { publicKey: Input.required(publicKeyRule), sign: Input.required(Input.callable) },
+    { publicKey: signer?.publicKey, sign: signer?.sign }
+  )
+  const { publicKey, sign } = signer
+  return Layer.effect(
     DeviceKey,
     publicKey.crv === "P-256"
       ? make({ alg: "ES256", jwk: { crv: publicKey.crv, kty: "EC", x: publicKey.x, y: publicKey.y }, sign })
       : make({ alg: "EdDSA", jwk: { crv: publicKey.crv, kty: "OKP", x: publicKey.x }, sign })
   )
+}

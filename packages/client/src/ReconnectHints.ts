@@ -4,6 +4,7 @@
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
+import * as Input from "@sallyport/core/Input"
 
 /**
  * Says what has happened to the device: it is `online` again, so that its connections from before are lost; or its program
@@ -64,4 +65,10 @@ export const ReconnectHints: Context.Reference<Stream.Stream<Hint>> = Context.Re
  * @category layers
  * @since 0.1.0
  */
-export const layer = (hints: Stream.Stream<Hint>): Layer.Layer<never> => Layer.succeed(ReconnectHints, hints)
+export const layer = (hints: Stream.Stream<Hint>): Layer.Layer<never> =>
+  Layer.sync(ReconnectHints, () => {
+    Input.demand("ReconnectHints.layer", { hints: Input.required({ is: Stream.isStream, expected: "a stream" }) }, {
+      hints
+    })
+    return hints
+  })

@@ -5,6 +5,7 @@ import type { InvalidBaseUrl } from "@sallyport/core/access/PairingUrl"
 import type { SecureRandom } from "effect/crypto/SecureRandom"
 import type { HttpClient } from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
+import * as Input from "@sallyport/core/Input"
 import * as Access from "./Access.ts"
 import * as AccessFeed from "./AccessFeed.ts"
 import * as Approval from "./Approval.ts"
@@ -24,6 +25,12 @@ export interface Options<E, R> {
   /** How requests carry the session's credential: one of the layers of `Credentials`. */
   readonly credentials: Layer.Layer<Credentials, E, R>
   readonly runs?: Runs.Options | undefined
+}
+
+const optionRules: Record<keyof Options<never, never>, Input.Rule> = {
+  baseUrl: Input.any, // the connection looks at it
+  credentials: Input.required({ is: Layer.isLayer, expected: "one of the layers of Credentials" }),
+  runs: Input.any
 }
 
 /**
@@ -59,8 +66,10 @@ export const layer = <E, R>(options: Options<E, R>): Layer.Layer<
   Connection.Connection | Access.Access | AccessFeed.AccessFeed | Approval.Approval | Runs.Runs,
   InvalidBaseUrl | Runs.InvalidRunsOptions | E,
   R | HttpClient | SecureRandom
-> =>
-  Layer.mergeAll(Access.layer, AccessFeed.layer, Approval.layer, Runs.layerWith(options.runs ?? {})).pipe(
+> => {
+  Input.demand("SallyportClient.layer", optionRules, options)
+  return Layer.mergeAll(Access.layer, AccessFeed.layer, Approval.layer, Runs.layerWith(options.runs ?? {})).pipe(
     Layer.provideMerge(Connection.layer({ baseUrl: options.baseUrl })),
     Layer.provide(options.credentials)
   )
+}

@@ -9,6 +9,7 @@ import * as KeyValueStore from "effect/persistence/KeyValueStore"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
+import * as Input from "@sallyport/core/Input"
 import * as WebLock from "./internal/webLock.ts"
 
 /**
@@ -114,7 +115,10 @@ export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, i
  * @since 0.1.0
  */
 export const layerHolding = (tokens: Tokens): Layer.Layer<TokenStorage> =>
-  Layer.sync(TokenStorage, inMemory(Option.some(tokens)))
+  Layer.sync(TokenStorage, () => {
+    Input.demand("TokenStorage.layerHolding", { token: Input.required(Input.redacted) }, { token: tokens?.token })
+    return inMemory(Option.some(tokens))()
+  })
 
 /**
  * Keeps the tokens in a `KeyValueStore` under `key`, as JSON. Default `sallyport-session`; two servers need two keys.
@@ -139,6 +143,7 @@ export const layerKeyValueStore = (options?: {
   Layer.effect(
     TokenStorage,
     Effect.gen(function*() {
+      Input.demand("TokenStorage.layerKeyValueStore", { key: Input.text }, options ?? {})
       const key = options?.key ?? "sallyport-session"
       const store = yield* KeyValueStore.KeyValueStore
       const failing = (operation: TokenStorageError["operation"]) =>

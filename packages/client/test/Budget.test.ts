@@ -109,9 +109,7 @@ describe("waiting", () => {
       for (const [retryAfter, least] of [[{}, 0], [{ "retry-after": "30" }, 30]] as const) {
         const { runs, times } = yield* clientOf(
           (nth) => nth <= 500 ? unavailable(retryAfter) : new Response(null, { status: 204 }),
-          {
-            baseDelay: "10 seconds"
-          }
+          { baseDelay: "10 seconds", maxDelay: "10 seconds" }
         )
         const begin = (yield* Clock.currentTimeMillis) / 1000
         yield* Effect.gen(function*() {
@@ -131,6 +129,26 @@ describe("waiting", () => {
         for (const clients of perSecond) {
           assert.isAtLeast(clients, 25)
           assert.isAtMost(clients, 75)
+        }
+      }
+    }))
+
+  it.effect("L-85: of a client without options leaves a server that is back alone for 6 seconds at most", () =>
+    Effect.gen(function*() {
+      for (const seed of ["a", "b", "c"]) {
+        for (const away of [2, 10, 20, 40, 60]) {
+          const begin = (yield* Clock.currentTimeMillis) / 1000
+          let now = begin
+          const { runs, times } = yield* clientOf((nth) => {
+            now = times[nth - 1] ?? now
+            if (nth === 1) return stream(`retry: 1000\n\n${event(1)}`)
+            return now - begin < away ? unavailable() : stream(`id: 2\nevent: end\ndata: {"status":"succeeded"}\n\n`)
+          })
+          const following = yield* Effect.forkChild(Stream.runCollect(runs.follow({ runId })))
+          const events = yield* Random.withSeed(passing(following), seed)
+          assert.deepStrictEqual(events.map(({ _tag }) => _tag), ["Data", "End"])
+          // The clock goes in steps of a tenth of a second.
+          assert.isAtMost((times.at(-1) ?? Infinity) - begin - away, 6.2)
         }
       }
     }))

@@ -38,6 +38,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Schema from "effect/Schema"
+import * as Input from "@sallyport/core/Input"
 import * as EnvironmentLink from "./EnvironmentLink.ts"
 import * as Identity from "./Identity.ts"
 import { type Options, settings } from "./internal/environmentOptions.ts"
@@ -65,11 +66,12 @@ type Claims<P> = P extends unknown ? Omit<P, "iss" | "aud" | "iat" | "exp"> : ne
  * @category layers
  * @since 0.1.0
  */
-export const layerWith = (options: Options) =>
+export const layerWith = (options: Options = {}) =>
   HttpApiBuilder.group(
     ConnectEnvironmentApi,
     "environment",
     Effect.fn(function*(handlers) {
+      Input.demand("EnvironmentHandlers.layerWith", { scopes: Input.any, subject: Input.text }, options)
       const clients = yield* ConnectClientStore
       const bootstrap = yield* BootstrapCredentialService
       const replays = yield* ReplayRepository

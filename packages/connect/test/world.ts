@@ -114,7 +114,12 @@ const layerMeanwhile = (meanwhile: Meanwhile) =>
 /** Lists the options of a relay of a test, which calls environments on this machine unless it is told not to. */
 export type RelayOptions = RelayHandlers.Options & Pick<EnvironmentConnector.Options, "loopbackEnvironments">
 
-const layerRelay = (store: Store, meanwhile: Meanwhile, logged: Array<string>, options: RelayOptions) =>
+const layerRelay = (
+  store: Store,
+  meanwhile: Meanwhile,
+  logged: Array<string>,
+  { loopbackEnvironments = true, ...options }: RelayOptions
+) =>
   HttpRouter.serve(
     HttpApiBuilder.layer(RelayApi).pipe(
       Layer.provide(RelayHandlers.layerWith({ proofsPerAccount: 80, ...options })),
@@ -127,7 +132,7 @@ const layerRelay = (store: Store, meanwhile: Meanwhile, logged: Array<string>, o
     Layer.provideMerge(Layer.merge(
       EnvironmentConnector.layerWith({
         timeout: "1 minute",
-        loopbackEnvironments: options.loopbackEnvironments ?? true
+        loopbackEnvironments
       }),
       SessionCredentialService.layer
     )),

@@ -2,7 +2,10 @@
  * What callers give to a service: checked before anything is looked up or stored, so that no store has to have an opinion.
  */
 import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Struct from "effect/Struct"
+import * as ServiceOptions from "./ServiceOptions.ts"
 import * as Text from "./Text.ts"
 
 /**
@@ -15,6 +18,8 @@ export interface Rule {
   readonly is: (value: unknown) => boolean
   /** Ends the sentence "the field must be …". */
   readonly expected: string
+  /** Whether the value must be there. Default false. */
+  readonly isRequired?: boolean
 }
 
 /**
@@ -24,6 +29,14 @@ export interface Rule {
  * @since 0.1.0
  */
 export const rule = (schema: Schema.Top, expected: string): Rule => ({ is: Schema.is(schema), expected })
+
+/**
+ * Makes a rule of another one: the value must be there.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const required = (rule: Rule): Rule => ({ ...rule, isRequired: true })
 
 /**
  * Makes a rule of names that there are.
@@ -41,6 +54,57 @@ export const oneOf = (names: Schema.Top & { readonly literals: ReadonlyArray<str
  * @since 0.1.0
  */
 export const key: Rule = rule(Text.key(), "1 to 255 characters, of 512 bytes at most, without control characters")
+
+/**
+ * Takes any value, such as an option that is checked elsewhere.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const any: Rule = { is: () => true, expected: "there" }
+
+/**
+ * Takes texts that are not empty.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const text: Rule = { is: (value) => typeof value === "string" && value !== "", expected: "a text" }
+
+/**
+ * Takes lists of texts.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const texts: Rule = {
+  is: (value) => Array.isArray(value) && value.every(text.is),
+  expected: "a list of texts"
+}
+
+/**
+ * Takes switches.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const flag: Rule = { is: (value) => typeof value === "boolean", expected: "true or false" }
+
+/**
+ * Takes functions.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const callable: Rule = { is: (value) => typeof value === "function", expected: "a function" }
+
+/**
+ * Takes secrets in their wrapper, which keeps them out of logs.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const redacted: Rule = { is: Redacted.isRedacted, expected: "a secret, made by Redacted.make" }
 
 /**
  * Takes how many there are to be: a whole number from 1.
@@ -159,8 +223,8 @@ export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInp
 }
 
 /**
- * Makes a check of the fields of an input. A field that is absent or undefined passes; the first that does not fit its rule
- * fails the check.
+ * Makes a check of the fields of an input. A field that is absent or undefined passes unless its rule is {@link required};
+ * the first that does not fit its rule fails the check.
  *
  * @category combinators
  * @since 0.1.0
@@ -171,8 +235,64 @@ export const check =
     rules: Rules,
     input: { readonly [Field in keyof Rules]?: unknown }
   ): Effect.Effect<void, E> => {
-    for (const [field, { expected, is }] of Object.entries(rules)) {
-      if (input[field] !== undefined && !is(input[field])) return Effect.fail(invalid({ field, expected }))
-    }
-    return Effect.void
+    const problem = problemOf(rules, input)
+    return problem === undefined ? Effect.void : Effect.fail(invalid(problem))
   }
+
+const problemOf = <Field extends string>(
+  rules: Readonly<Record<Field, Rule>>,
+  input: { readonly [F in Field]?: unknown }
+) => {
+  for (const field of Struct.keys(rules)) {
+    const { expected, is, isRequired = false } = rules[field]
+    if (input[field] === undefined ? isRequired : !is(input[field])) return { field, expected }
+  }
+  return undefined
+}
+
+/**
+ * Makes a rule of lists whose members have fields as other rules say, and no others.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const listOf = (rules: Readonly<Record<string, Rule>>): Rule => ({
+  is: (list) =>
+    Array.isArray(list) &&
+    list.every((member) =>
+      ServiceOptions.unknownOption(member, Object.keys(rules)) === undefined && problemOf(rules, member) === undefined
+    ),
+  expected: `a list whose members have ${
+    Object.entries(rules).map(([field, { expected, isRequired }]) => `${field}${isRequired ? "" : "?"}: ${expected}`)
+      .join(", ")
+  }`
+})
+
+/**
+ * Throws an error in plain words if a constructor is given what it cannot take, or an option that is none. Only a host
+ * without a compiler does that: with one, the types say it. `constructor` begins the sentence.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const demand = <const Rules extends Readonly<Record<string, Rule>>>(
+  constructor: string,
+  rules: Rules,
+  given: { readonly [Field in keyof Rules]?: unknown }
+): void => {
+  const problem = misuse(rules, given)
+  if (problem !== undefined) throw new Error(`${constructor}: ${problem}`)
+}
+
+/**
+ * Says what {@link demand} throws, for a constructor that has an error of its own for it.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const misuse = (rules: Readonly<Record<string, Rule>>, given: unknown): string | undefined => {
+  const unknown = ServiceOptions.unknownOption(given, Object.keys(rules))
+  if (unknown !== undefined) return unknown
+  const problem = problemOf(rules, given as Readonly<Record<string, unknown>>)
+  return problem === undefined ? undefined : `${problem.field} must be ${problem.expected}`
+}

@@ -82,7 +82,6 @@ export interface Reader<O, E> {
 
 /** Says what the host wrote, short enough for a line. */
 const shown = (written: unknown): string => {
-  if (written === undefined) return "and is missing"
   if (Duration.isDuration(written)) return `not ${Duration.format(written)}`
   const text = Predicate.isString(written) ? written : String(written)
   return `not ${JSON.stringify(text.length > 64 ? `${text.slice(0, 64)}…` : text)}`
@@ -110,15 +109,17 @@ const wordOf = <A extends string>(words: ReadonlyArray<A>, written: unknown): A 
 const makeReader = <O, E>(source: {
   readonly name: (option: string) => string
   readonly get: (option: string) => Effect.Effect<unknown, E>
+  /** Says that an option is not there, or empty. Says nothing of one that holds something. */
+  readonly absence: (option: string, expected: string, written: unknown) => string | undefined
   readonly refuse: (problem: string) => Effect.Effect<never, E>
 }): Reader<O, E> => {
-  const { get, name, refuse } = source
-  const refuseValue = (option: Key<O>, expected: string, written: unknown) =>
-    refuse(`${name(option)} must be ${expected}, ${shown(written)}`)
+  const { absence, get, name, refuse } = source
   const required: Reader<O, E>["required"] = (option, expected, parse) =>
     Effect.flatMap(get(option), (written) => {
       const parsed = written === undefined ? undefined : parse(written)
-      return parsed === undefined ? refuseValue(option, expected, written) : Effect.succeed(parsed)
+      return parsed === undefined
+        ? refuse(absence(option, expected, written) ?? `${name(option)} must be ${expected}, ${shown(written)}`)
+        : Effect.succeed(parsed)
     })
   const has: Reader<O, E>["has"] = (option) => Effect.map(get(option), (written) => written !== undefined)
   const optional: Reader<O, E>["optional"] = (option, expected, parse) =>
@@ -165,7 +166,7 @@ const makeReader = <O, E>(source: {
         const text = Redacted.isRedacted(written) ? Redacted.value(written) : written
         return Predicate.isString(text) && isValid(text)
           ? Effect.succeed(Redacted.make(text, { label: name(option) }))
-          : refuse(`${name(option)} must be ${expected}`)
+          : refuse(absence(option, expected, text) ?? `${name(option)} must be ${expected}`)
       }),
     flag: (option, fallback) => orElse(optional(option, "true or false", (written) => flags.get(written)), fallback),
     literal: (option, words, fallback) =>
@@ -183,34 +184,121 @@ const makeReader = <O, E>(source: {
   }
 }
 
+/** Counts the letters by which two names differ, as by typing, whatever their case. */
+const distance = (left: string, right: string): number => {
+  const [a, b] = [left.toLowerCase(), right.toLowerCase()]
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index)
+  for (const [at, letter] of [...a].entries()) {
+    const above = row
+    row = [at + 1]
+    for (let index = 0; index < b.length; index++) {
+      const same = (above[index] ?? 0) + (letter === b[index] ? 0 : 1)
+      row.push(Math.min(same, (above[index + 1] ?? 0) + 1, (row[index] ?? 0) + 1))
+    }
+  }
+  return row.at(-1) ?? 0
+}
+
+/** Returns the name that was probably meant, if one is near. */
+const nearest = (written: string, names: ReadonlyArray<string>): string | undefined => {
+  const [first] = names
+    .map((name) => ({ name, far: distance(written, name) }))
+    .filter(({ far, name }) => far <= Math.ceil(name.length / 3))
+    .toSorted((a, b) => a.far - b.far)
+  return first?.name
+}
+
+const isGroup = (written: unknown): written is object => typeof written === "object" && written !== null
+
 /**
- * Creates a reader of options that stand in code. `invalid` makes the service's error of a problem.
+ * Says which option of an object is none, and what was probably meant, or nothing if all are known. `known` names the
+ * options; one of a group of options stands there as `refresh.tokenLifetime`.
  *
- * @category constructors
+ * @category getters
  * @since 0.1.0
  */
-export const fromObject = <O, E>(options: Partial<O>, invalid: (problem: string) => E): Reader<O, E> =>
-  makeReader({
-    name: (option) => option,
-    get: (option) =>
-      Effect.succeed(
-        option.split(".").reduce<unknown>(
-          (group, part) => Predicate.hasProperty(group, part) ? group[part] : undefined,
-          options
-        )
-      ),
-    refuse: (problem) => Effect.suspend(() => Effect.fail(invalid(problem)))
+export const unknownOption = (written: unknown, known: Iterable<string>): string | undefined => {
+  const problemIn = (written: unknown, names: ReadonlyArray<string>, group: string): string | undefined => {
+    const own = [...new Set(names.map((name) => name.replace(/\..*/, "")))]
+    if (!isGroup(written)) return `${group === "" ? "the options" : group} must be an object with ${own.join(", ")}`
+    for (const [key, value] of Object.entries(written)) {
+      if (value === undefined) continue
+      const path = group === "" ? key : `${group}.${key}`
+      if (!own.includes(key)) {
+        const meant = nearest(key, own)
+        return `${path} is not an option; ${
+          meant === undefined ? `these are: ${own.join(", ")}` : `did you mean ${meant}?`
+        }`
+      }
+      const inner = names.flatMap((name) => name.startsWith(`${key}.`) ? [name.slice(key.length + 1)] : [])
+      const problem = inner.length === 0 ? undefined : problemIn(value, inner, path)
+      if (problem !== undefined) return problem
+    }
+    return undefined
+  }
+  return problemIn(written, [...known], "")
+}
+
+/**
+ * Decodes options that stand in code. `invalid` makes the service's error of a problem.
+ *
+ * An option that the host wrote must be one that `decode` reads, or one of `others`, which the service takes as they are: a
+ * misspelt one would be ignored, and its default would count.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const decodeObject = <O, S, E>(
+  options: Partial<O> | undefined,
+  service: {
+    readonly invalid: (problem: string) => E
+    readonly decode: (read: Reader<O, E>) => Effect.Effect<S, E>
+    readonly others?: ReadonlyArray<string> | undefined
+  }
+): Effect.Effect<S, E> =>
+  Effect.suspend(() => {
+    const written: unknown = options ?? {}
+    const known = new Set<string>(service.others)
+    const refuse = (problem: string) => Effect.suspend(() => Effect.fail(service.invalid(problem)))
+    const read = makeReader<O, E>({
+      name: (option) => option,
+      get: (option) =>
+        Effect.sync(() => {
+          known.add(option)
+          return option.split(".").reduce(
+            (group, part) => Predicate.hasProperty(group, part) ? group[part] : undefined,
+            written
+          )
+        }),
+      absence: (option, expected, found) => {
+        if (found !== undefined) return undefined
+        const meant = isGroup(written) ? nearest(option, Object.keys(written)) : undefined
+        return `${option} must be ${expected}, and is missing${
+          meant === undefined ? "" : `; is ${meant} meant for it?`
+        }`
+      },
+      refuse
+    })
+    return Effect.tap(service.decode(read), () => {
+      const problem = unknownOption(written, known)
+      return problem === undefined ? Effect.void : refuse(problem)
+    })
   })
 
 /**
- * Creates a reader of the options of a host that wrote none. It dies if one has no default.
+ * Decodes the options of a host that wrote none. It dies if one has no default.
  *
- * @category constructors
+ * @category combinators
  * @since 0.1.0
  */
-export const fromDefaults = <O>(): Reader<O, never> =>
-  fromObject<O, never>({}, (problem) => {
-    throw new Error(problem)
+export const decodeDefaults = <O, S>(
+  decode: (read: Reader<O, never>) => Effect.Effect<S>
+): Effect.Effect<S> =>
+  decodeObject<O, S, never>({}, {
+    decode,
+    invalid: (problem) => {
+      throw new Error(problem)
+    }
   })
 
 /** Returns the name of an option's variable: `refresh.tokenLifetime` becomes `REFRESH_TOKEN_LIFETIME`. */
@@ -232,6 +320,11 @@ export const fromConfig = <O, E>(
   return makeReader<O, E | Config.ConfigError>({
     name,
     get: (option) => Effect.map(Config.option(Config.String(name(option))), Option.getOrUndefined),
+    // Most providers take an empty variable for one that is not set.
+    absence: (option, expected, written) =>
+      written === undefined || written === ""
+        ? `${name(option)} is ${written === "" ? "empty" : "not set"}; set it to ${expected}`
+        : undefined,
     refuse: (problem) => Effect.suspend(() => Effect.fail(invalid(problem)))
   })
 }
@@ -262,8 +355,10 @@ export const make = <O extends object, S, I>(service: {
   readonly prefix: string
   readonly invalid: (problem: string) => I
   readonly decode: <E>(read: Reader<O, E>) => Effect.Effect<S, E>
+  /** The options that stand in code alone, and that `decode` does not read. */
+  readonly others?: ReadonlyArray<string> | undefined
 }): ServiceOptions<O, S, I> => ({
-  defaults: service.decode(fromDefaults()),
-  fromObject: (options) => service.decode(fromObject(options, service.invalid)),
+  defaults: decodeDefaults<O, S>(service.decode),
+  fromObject: (options) => decodeObject<O, S, I>(options, service),
   fromConfig: service.decode(fromConfig<O, I>(service.prefix, service.invalid))
 })

@@ -65,7 +65,7 @@ export interface Defaults {
 }
 
 /**
- * Decodes the options of a sweeper.
+ * Decodes the options of a sweeper. `others` names those that are not about its steps.
  *
  * @category constructors
  * @since 0.1.0
@@ -73,21 +73,24 @@ export interface Defaults {
 export const settings = (
   sweeper: string,
   options: RetentionOptions | undefined,
-  defaults: Defaults
+  defaults: Defaults,
+  others: ReadonlyArray<string> = []
 ): Effect.Effect<
   { readonly intervalMillis: number; readonly batchSize: number; readonly retentionMillis: number },
   InvalidSweeperOptions
-> => {
-  const read = ServiceOptions.fromObject<RetentionOptions, InvalidSweeperOptions>(
-    options ?? {},
-    (problem) => new InvalidSweeperOptions({ sweeper, problem })
-  )
-  return Effect.all({
-    intervalMillis: read.millis("interval", defaults.interval),
-    batchSize: read.count("batchSize", defaults.batchSize),
-    retentionMillis: read.millis("retention", defaults.retention ?? "0 millis", 0)
+> =>
+  ServiceOptions.decodeObject(options, {
+    invalid: (problem) => new InvalidSweeperOptions({ sweeper, problem }),
+    decode: (read: ServiceOptions.Reader<RetentionOptions, InvalidSweeperOptions>) =>
+      Effect.all({
+        intervalMillis: read.millis("interval", defaults.interval),
+        batchSize: read.count("batchSize", defaults.batchSize),
+        retentionMillis: defaults.retention === undefined
+          ? Effect.succeed(0)
+          : read.millis("retention", defaults.retention, 0)
+      }),
+    others
   })
-}
 
 /** By how much the time of day may move ahead before it counts as a jump, and for how long a jump must last to be believed. */
 const maxJumpMillis = 5_000
@@ -133,6 +136,8 @@ export const layer = <E, E2, R>(sweeper: {
   readonly name: string
   readonly options: RetentionOptions | undefined
   readonly defaults: Defaults
+  /** The options that are not about its steps. Default none. */
+  readonly others?: ReadonlyArray<string> | undefined
   readonly sweep: Effect.Effect<
     (limit: number, nowMillis: number, endedBeforeMillis: number) => Effect.Effect<number, E>,
     E2,
@@ -140,8 +145,8 @@ export const layer = <E, E2, R>(sweeper: {
   >
 }): Layer.Layer<never, E2 | InvalidSweeperOptions, R> =>
   Layer.effectDiscard(Effect.gen(function*() {
-    const { defaults, name, options } = sweeper
-    const { batchSize, intervalMillis, retentionMillis } = yield* settings(name, options, defaults)
+    const { defaults, name, options, others } = sweeper
+    const { batchSize, intervalMillis, retentionMillis } = yield* settings(name, options, defaults, others)
     const sweep = yield* sweeper.sweep
     const outage = Outage.make({
       of: `sweeper of ${name}`,

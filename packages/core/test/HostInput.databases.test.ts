@@ -108,6 +108,17 @@ const calls = Effect.gen(function*() {
       ...noLifetimes.map((absoluteLifetime) => sessions.issue({ ...session, absoluteLifetime })),
       ...noNames.map((lifetime) => sessions.issue({ ...session, lifetime })).slice(0, 3),
       sessions.issue({ ...session, method: "dpop-access-token" }),
+      // What a host without types leaves out.
+      ...["null", "{}"].map(untyped).flatMap((nothing) => [
+        sessions.issue(nothing),
+        links.issue(nothing),
+        links.seed(nothing),
+        redeem({ credential: nothing }),
+        redeem({ method: untyped("1") })
+      ]),
+      ...["subject", "scopes", "method"].map((field) => sessions.issue({ ...session, [field]: undefined })),
+      links.issue({ ...link, scopes: untyped("1") }),
+      links.issue({ ...link, issuedBy: untyped(`"ada"`) }),
       ...noNames.map((scope) => sessions.issue({ ...session, scopes: [scope] })),
       ...noNames.map((scope) => redeem({ scopes: [scope] })),
       ...noNames.map((scope) => links.seed({ credential: long(), scopes: [scope], ready: Effect.void })),

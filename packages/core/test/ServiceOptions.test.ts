@@ -399,8 +399,8 @@ describe("options in variables", () => {
       const error = yield* Effect.flip(withVariables({})(EncryptionOptions.settings.fromConfig))
       assert.strictEqual(
         error.message,
-        "The options of the encrypted secret store cannot work: SALLYPORT_SECRETS_STORE_ID must be a text of 1 to 255 " +
-          "characters, and is missing"
+        "The options of the encrypted secret store cannot work: SALLYPORT_SECRETS_STORE_ID is not set; set it to a text " +
+          "of 1 to 255 characters"
       )
       const found = yield* withVariables({
         SALLYPORT_SECRETS_STORE_ID: "acme",
@@ -416,6 +416,83 @@ describe("options in variables", () => {
         wrong.message,
         "SALLYPORT_SECRETS_ALGORITHM must be one of aes256Gcm, xchacha20Poly1305, not \"rot13\""
       )
+    }))
+})
+
+describe("options in code", () => {
+  /** What a host without a compiler gives. */
+  const untyped = (options: unknown): never => options as never
+
+  for (
+    const [title, service, options, problem] of [
+      ["pairing", BootstrapOptions, { lifetme: "1 minute" }, "lifetme is not an option; did you mean lifetime?"],
+      ["pairing", BootstrapOptions, { MaxOpenPersession: 1 }, "did you mean maxOpenPerSession?"],
+      [
+        "pairing",
+        BootstrapOptions,
+        { attempts: { perSorce: {} } },
+        "attempts.perSorce is not an option; did you mean perSource?"
+      ],
+      [
+        "pairing",
+        BootstrapOptions,
+        { attempts: { total: { limt: 1 } } },
+        "attempts.total.limt is not an option; did you mean limit?"
+      ],
+      ["pairing", BootstrapOptions, { attempts: 3 }, "attempts must be an object with perSource, total"],
+      ["pairing", BootstrapOptions, { attempts: null }, "attempts must be an object with perSource, total"],
+      ["sessions", SessionOptions, { refresh: true }, "refresh must be an object with tokenLifetime, graceWindow"],
+      ["sessions", SessionOptions, { absolutLifetime: "1 day" }, "did you mean absoluteLifetime?"],
+      ["DPoP", DpopOptions, { nonceLifetme: "1 second" }, "did you mean nonceLifetime?"],
+      [
+        "the feed",
+        FeedOptions,
+        { size: 3 },
+        "size is not an option; these are: pageSize, maxReplay, pollInterval, retryDelay"
+      ],
+      [
+        "the feed",
+        FeedOptions,
+        "256",
+        "the options must be an object with pageSize, maxReplay, pollInterval, retryDelay"
+      ],
+      ["connecting clients", ConnectOptions, { backoff: "1 day" }, "backoff is not an option; did you mean backOff?"],
+      ["credentials", CredentialOptions, { storeID: "acme" }, "did you mean storeId?"],
+      ["runs", RunOptions, { retenion: "1 day" }, "did you mean retention?"],
+      ["the secret store", SecretOptions, { keepVersion: 3 }, "did you mean keepVersions?"],
+      ["the secret store", SecretOptions, { prefix: "acme_" }, "prefix is not an option; these are: keepVersions"],
+      ["the encrypted store", EncryptionOptions, { storeid: "acme" }, "is missing; is storeid meant for it?"],
+      ["the encrypted store", EncryptionOptions, {}, "storeId must be a text of 1 to 255 characters, and is missing"],
+      ["the encrypted store", EncryptionOptions, { storeId: "acme", algoritm: "x" }, "did you mean algorithm?"]
+    ] as const
+  ) {
+    it.effect(`OPS-06 of ${title} refuse ${JSON.stringify(options)}: ${problem}`, () =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip<unknown, { readonly message: string }, never>(
+          service.settings.fromObject(untyped(options))
+        )
+        assert.include(error.message, problem)
+      }))
+  }
+
+  it.effect("of a store in tables are those of its tables, too, and those of a sweeper what it sweeps", () =>
+    Effect.gen(function*() {
+      assert.strictEqual(yield* SecretOptions.tableSettings(untyped({ prefix: "acme_", keepVersions: 3 })), 3)
+      const misspelt = yield* Effect.flip(SecretOptions.tableSettings(untyped({ prefx: "acme_" })))
+      assert.include(misspelt.message, "prefx is not an option; did you mean prefix?")
+      const swept = { interval: "1 minute", batchSize: 10 } as const
+      const settings = (options: object, others?: ReadonlyArray<string>) =>
+        Sweeper.settings("rows", untyped(options), swept, others)
+      assert.include((yield* Effect.flip(settings({ retention: "1 day" }))).message, "retention is not an option")
+      assert.strictEqual((yield* settings({ batchSize: 3, prefix: "acme_" }, ["prefix"])).batchSize, 3)
+    }))
+
+  it.effect("may be absent, undefined, or left out altogether", () =>
+    Effect.gen(function*() {
+      const defaults = yield* BootstrapOptions.settings.defaults
+      for (const options of [undefined, {}, { lifetime: undefined, lifetme: undefined, attempts: undefined }]) {
+        assert.deepStrictEqual(yield* BootstrapOptions.settings.fromObject(untyped(options)), defaults)
+      }
     }))
 })
 
@@ -514,7 +591,7 @@ describe("layerConfig", () => {
       const missing = yield* Effect.flip(Layer.build(Layer.fresh(store)).pipe(withVariables({})))
       assert.include(
         missing.message,
-        "SALLYPORT_SECRETS_DIRECTORY must be a text of 1 to 255 characters, and is missing"
+        "SALLYPORT_SECRETS_DIRECTORY is not set; set it to a text of 1 to 255 characters"
       )
     }).pipe(Effect.provide(NodeServices.layer)))
 

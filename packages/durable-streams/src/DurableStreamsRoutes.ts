@@ -217,7 +217,7 @@ export const layer = (options?: Options): Layer.Layer<
   const reading = Layer.effectDiscard(Effect.gen(function*() {
     const router = yield* HttpRouter.HttpRouter
     const streams = yield* DurableStreams
-    const live = yield* Live.make(options)
+    const live = yield* Live.make(options, ["maxBodySize", "maxJsonSize"])
 
     const get = Effect.gen(function*() {
       const request = yield* HttpServerRequest.HttpServerRequest

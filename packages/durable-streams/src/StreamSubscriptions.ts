@@ -440,7 +440,7 @@ export const make = (options: Options): Effect.Effect<
   StreamSubscriptions["Service"],
   InvalidStreamSubscriptionsOptions | SecretStoreError | CryptoError.CryptoError,
   Requirements | Scope.Scope
-> => Effect.flatMap(settings(options.allowWebhook).fromObject(options), build)
+> => Effect.flatMap(settings(options?.allowWebhook).fromObject(options), build)
 
 /**
  * Provides subscriptions with given options. Its keys are a secret that all processes share; wakes are told, leases and

@@ -19,14 +19,27 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Input from "@sallyport/core/Input"
 import { formatOffset } from "./DurableStream.ts"
-import type { CommonOptions } from "./DurableStreamsRoutes.ts"
+import type { CommonOptions, Options } from "./DurableStreamsRoutes.ts"
 import { viewOf } from "./internal/pendingStreams.ts"
 import * as Request from "./internal/request.ts"
 import * as Wire from "./internal/wire.ts"
 import { type SigningKey, StreamSubscriptions, type Subscription } from "./StreamSubscriptions.ts"
 
 const maxBodySize = ByteSize.kibibytes(256)
+
+/** A host may have one object of options for these routes and those of the streams. */
+const optionRules: Record<keyof Options, Input.Rule> = {
+  prefix: Input.text,
+  owner: Input.callable,
+  publicUrl: Input.text,
+  maxBodySize: Input.any,
+  maxJsonSize: Input.any,
+  longPollTimeout: Input.any,
+  sseDuration: Input.any,
+  heartbeatInterval: Input.any
+}
 
 const Body = Schema.Struct({
   type: Schema.Literals(["webhook", "pull-wake"]),
@@ -118,6 +131,7 @@ export const layer = (options?: CommonOptions): Layer.Layer<
   never,
   StreamSubscriptions | SessionCredentialService | AuthPolicy | HttpRouter.HttpRouter
 > => {
+  Input.demand("StreamSubscriptionsRoutes.layer", optionRules, options ?? {})
   const prefix = options?.prefix ?? "/streams"
   const ownerOf = options?.owner ?? Request.ownerOfSubject
   const root = `${prefix}/__ds` as const

@@ -73,21 +73,21 @@ export interface Server {
 
 /** Starts a server, which stops with the scope. */
 export const start = Effect.fnUntraced(function*(
-  options: ServerOptions = {}
+  { directly, gracefulShutdownTimeout, policy, repositories, streams, subscriptions, ...routes }: ServerOptions = {}
 ): Effect.fn.Return<Server, never, Scope.Scope> {
   const services = Layer.mergeAll(
-    StreamSubscriptions.layerWith({ allowLoopback: true, ...options.subscriptions }).pipe(
-      Layer.provideMerge(DurableStreams.layerWith(options.streams ?? {})),
-      Layer.provide(options.repositories ?? memory)
+    StreamSubscriptions.layerWith({ allowLoopback: true, ...subscriptions }).pipe(
+      Layer.provideMerge(DurableStreams.layerWith(streams ?? {})),
+      Layer.provide(repositories ?? memory)
     ),
     SessionCredentialService.layerWith({}).pipe(
       Layer.provide(Access.layerMemory),
       Layer.provide(Access.layerMemory)
     ),
-    AuthPolicy.layer({ host: "127.0.0.1", kind: options.policy })
+    AuthPolicy.layer({ host: "127.0.0.1", kind: policy })
   ).pipe(Layer.provideMerge(SecretStore.layerMemory), Layer.provideMerge(NodeCrypto.layer))
   const layer = HttpRouter.serve(
-    Layer.merge(DurableStreamsRoutes.layer(options), StreamSubscriptionsRoutes.layer(options)),
+    Layer.merge(DurableStreamsRoutes.layer(routes), StreamSubscriptionsRoutes.layer(routes)),
     {
       disableLogger: true,
       disableListenLog: true
@@ -99,12 +99,12 @@ export const start = Effect.fnUntraced(function*(
       NodeHttpServer.layer(() => Http.createServer(), {
         host: "127.0.0.1",
         port: 0,
-        gracefulShutdownTimeout: options.gracefulShutdownTimeout ?? "2 seconds"
+        gracefulShutdownTimeout: gracefulShutdownTimeout ?? "2 seconds"
       })
     ),
     Layer.provide([
       Layer.succeed(AccessScope.Vocabulary, [...AccessScope.builtin, ...DurableStreamsRoutes.scopes]),
-      options.directly === false ? Layer.empty : NodeWriter.layer
+      directly === false ? Layer.empty : NodeWriter.layer
     ])
   )
   const context = yield* Effect.orDie(Layer.build(layer))

@@ -47,6 +47,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Input from "@sallyport/core/Input"
 import * as Address from "./internal/address.ts"
 import * as ClosableUpgrade from "./internal/closableUpgrade.ts"
 import * as Cors from "./internal/cors.ts"
@@ -705,6 +706,7 @@ const guardRequest = <E, R, E2, E3, E4>(
 export const layerRequestErrors = (options?: {
   readonly maxBodySize?: ByteSize.ByteSize | undefined
 }): Layer.Layer<RequestErrors | OAuthRequestErrors> => {
+  Input.demand("Authentication.layerRequestErrors", { maxBodySize: Input.any }, options ?? {})
   const maxBodySize = options?.maxBodySize ?? defaultMaxBodySize
   return Layer.effectContext(Effect.gen(function*() {
     const policy = yield* Effect.serviceOption(AuthPolicy)

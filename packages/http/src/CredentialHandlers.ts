@@ -11,6 +11,7 @@ import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
+import * as Input from "@sallyport/core/Input"
 import * as Authentication from "./Authentication.ts"
 import * as Wire from "./internal/wire.ts"
 
@@ -123,6 +124,11 @@ export interface Options {
  * @since 0.1.0
  */
 export const layerRoutes = (options?: Options) => {
+  Input.demand(
+    "CredentialHandlers.layerRoutes",
+    { prefix: Input.text, maxBodySize: Input.any, openapiPath: Input.text },
+    options ?? {}
+  )
   const prefix = options?.prefix
   const api = prefix === undefined ? CredentialApi : CredentialApi.annotate(OpenApi.Servers, [{ url: prefix }])
   const routes = HttpApiBuilder.layer(api, { openapiPath: options?.openapiPath ?? "/api/credentials/openapi.json" })

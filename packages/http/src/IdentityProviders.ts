@@ -25,6 +25,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Input from "@sallyport/core/Input"
 import { IdentityNotAdmitted, IdentityRefused, IdentityUnavailable } from "./internal/identityErrors.ts"
 import {
   type Admit,
@@ -306,6 +307,7 @@ export const layerConfig = <R = never>(admit: Admit<R>): Layer.Layer<
   Layer.effect(
     IdentityProviders,
     Effect.gen(function*() {
+      Input.demand("IdentityProviders.layerConfig", { admit: Input.required(Input.callable) }, { admit })
       return yield* build(yield* settingsFromConfig(yield* AuthPolicy), admit)
     })
   )

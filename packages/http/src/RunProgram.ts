@@ -1,6 +1,7 @@
 /**
  * What the host does when a client starts a run.
  */
+import * as Input from "@sallyport/core/Input"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunWorkflow from "@sallyport/core/runs/RunWorkflow"
 import type { Session } from "@sallyport/core/access/Session"
@@ -57,6 +58,17 @@ export class RunProgram extends Context.Service<RunProgram, {
  */
 export type Options = Pick<RunEventLog.ExecutedRunRequest, "joinDeltas">
 
+const program: Input.Rule = {
+  is: Input.callable.is,
+  expected: "a function that takes a request and returns an effect"
+}
+
+/** Throws if a host without a compiler gives no program: a run would be the first to find out. */
+const demandProgram = (constructor: string, execute: unknown, options: Options = {}) => {
+  Input.demand(constructor, { execute: Input.required(program) }, { execute })
+  Input.demand(constructor, { joinDeltas: Input.any }, options)
+}
+
 /**
  * Provides a program, with the services that it needs taken from the layer's own context.
  *
@@ -66,8 +78,9 @@ export type Options = Pick<RunEventLog.ExecutedRunRequest, "joinDeltas">
 export const layer = <E, R>(
   execute: (request: RunProgramRequest) => Effect.Effect<Schema.Json | void, E, R>,
   options?: Options
-): Layer.Layer<RunProgram, never, Exclude<R, Scope.Scope>> =>
-  Layer.effect(
+): Layer.Layer<RunProgram, never, Exclude<R, Scope.Scope>> => {
+  demandProgram("RunProgram.layer", execute, options)
+  return Layer.effect(
     RunProgram,
     Effect.map(Effect.context<Exclude<R, Scope.Scope>>(), (context) =>
       RunProgram.of({
@@ -79,6 +92,7 @@ export const layer = <E, R>(
           Effect.provideContext(execute(request), context) as Effect.Effect<Schema.Json | void, E, Scope.Scope>
       }))
   )
+}
 
 /**
  * Provides a program that another process goes on with when the one that executes it has gone, and has this process go on
@@ -96,13 +110,15 @@ export const layer = <E, R>(
 export const layerResumable = <E, R>(
   execute: (request: Omit<RunProgramRequest, "session">) => Effect.Effect<Schema.Json | void, E, R>,
   options?: Options
-): Layer.Layer<RunProgram, never, RunEventLog.RunEventLog | Exclude<R, Scope.Scope>> =>
-  Layer.merge(
+): Layer.Layer<RunProgram, never, RunEventLog.RunEventLog | Exclude<R, Scope.Scope>> => {
+  demandProgram("RunProgram.layerResumable", execute, options)
+  return Layer.merge(
     Layer.effect(RunProgram, Effect.map(RunProgram, (program) => ({ ...program, resumable: true }))).pipe(
       Layer.provide(layer(execute, options))
     ),
     Layer.orDie(RunEventLog.layerTakeOver(({ request, run }) => execute({ input: request, run }), options))
   )
+}
 
 /**
  * Provides a program that an engine of `effect/workflow` executes: on one node or on many, in steps whose results are kept.
@@ -168,8 +184,9 @@ export const layerWorkflow = <E, R>(
   RunProgram,
   never,
   RunEventLog.RunEventLog | WorkflowEngine.WorkflowEngine | Exclude<R, Scope.Scope>
-> =>
-  Layer.merge(
+> => {
+  demandProgram("RunProgram.layerWorkflow", execute)
+  return Layer.merge(
     Layer.effect(
       RunProgram,
       Effect.gen(function*() {
@@ -183,3 +200,4 @@ export const layerWorkflow = <E, R>(
     ),
     RunWorkflow.layer(execute)
   )
+}

@@ -22,6 +22,7 @@ import * as Layer from "effect/Layer"
 import type { Path } from "effect/Path"
 import * as WebPages from "@sallyport/web/WebPages"
 import * as Option from "effect/Option"
+import * as Input from "@sallyport/core/Input"
 import * as AccessHandlers from "./AccessHandlers.ts"
 import * as AuthorizationHandlers from "./AuthorizationHandlers.ts"
 import * as Authentication from "./Authentication.ts"
@@ -55,6 +56,14 @@ export interface Options {
   readonly maxBodySize?: ByteSize.ByteSize | undefined
   /** Where the OpenAPI document is served, below the prefix. Default `/api/openapi.json`. */
   readonly openapiPath?: `/${string}` | undefined
+}
+
+const optionRules: Record<keyof Options, Input.Rule> = {
+  prefix: Input.text,
+  continueTo: Input.text,
+  pages: Input.any,
+  maxBodySize: Input.any,
+  openapiPath: Input.text
 }
 
 /** Adds routes if the host has an authorization server. */
@@ -125,6 +134,7 @@ export const layer = (options?: Options): Layer.Layer<
   | HttpPlatform
   | Path
 > => {
+  Input.demand("Sallyport.layer", optionRules, options ?? {})
   const prefix = options?.prefix
   const api = prefix === undefined ? SallyportApi : SallyportApi.annotate(OpenApi.Servers, [{ url: prefix }])
   const routes = Layer.mergeAll(

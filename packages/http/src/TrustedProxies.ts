@@ -16,6 +16,7 @@ import * as IpNetwork from "effect/net/IpNetwork"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Input from "@sallyport/core/Input"
 import * as Hosts from "./internal/hosts.ts"
 
 /**
@@ -102,6 +103,8 @@ export const layer = (
 ): Layer.Layer<never, never, HttpRouter.HttpRouter> =>
   HttpRouter.middleware(
     Effect.sync(() => {
+      const list = { is: Array.isArray, expected: "a list of networks: TrustedProxies.parse makes one of a text" }
+      Input.demand("TrustedProxies.layer", { networks: Input.required(list) }, { networks })
       const forwarded = HttpMiddleware.xForwardedHeaders({ trustedProxies: networks.map(canonical) })
       return (httpEffect) =>
         Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>

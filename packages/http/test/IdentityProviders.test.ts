@@ -665,6 +665,7 @@ describe("options", () => {
       Effect.provide([ReplayRepository.layerMemory, PublicHttp.layer(), NodeCrypto.layer])
     )
   const issuer = { issuer: "https://accounts.example", audiences: ["a"] }
+  const untyped = (options: object): Partial<IdentityProviders.Options> => ({ ...options })
 
   it.effect("AGENT-06: that cannot work are refused, with what they must be", () =>
     Effect.gen(function*() {
@@ -692,6 +693,12 @@ describe("options", () => {
           { proxies: [{ header: "x-user", from: [loopback] }, { header: "X-User", from: [loopback], issuer: "b" }] },
           "stands twice"
         ],
+        // As a program in JavaScript may have them.
+        [untyped({ issuers: [{ issuer: issuer.issuer, audience: "a" }] }), "audiences: a list of texts"],
+        [untyped({ issuers: "https://accounts.example=a" }), "issuers must be a list"],
+        [untyped({ proxies: [{ header: "x-user" }] }), "from: a list of networks"],
+        [untyped({ issuers: [issuer], maxage: "1 day" }), "maxage is not an option; did you mean maxAge?"],
+        [untyped({ issuers: [issuer], admit: "everyone" }), "admit must be a function"],
         [{ issuers: [issuer], clockSkew: "6 minutes" }, "clockSkew must be at most 5 minutes"],
         [{ issuers: [issuer], rereadInterval: "1 millis" }, "rereadInterval must be"]
       ]
@@ -718,5 +725,20 @@ describe("options", () => {
         )
       ))
       assert.include(String(wrong), "SALLYPORT_IDENTITY_ISSUERS must be issuers with their audiences")
+    }))
+
+  it.effect("AGENT-06 OPS-06: that no variable names are told by the variable", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(Effect.scoped(
+        Layer.build(IdentityProviders.layerConfig(({ subject }) => Effect.succeed({ subject })))
+      )).pipe(
+        Effect.provide(AuthPolicy.layer({ host: "127.0.0.1" })),
+        Effect.provide([ReplayRepository.layerMemory, PublicHttp.layer(), NodeCrypto.layer]),
+        Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnvRecord({})))
+      )
+      assert.include(
+        error.message,
+        "SALLYPORT_IDENTITY_ISSUERS is not set; set it to issuers with their audiences, such as"
+      )
     }))
 })

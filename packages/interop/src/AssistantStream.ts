@@ -19,8 +19,9 @@ import * as Base64 from "effect/encoding/Base64"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
+import * as Input from "@sallyport/core/Input"
 import { type HeldRun, holdRun } from "./internal/heldRun.ts"
-import { toAsyncIterable } from "./internal/interop.ts"
+import { ownerRule, toAsyncIterable } from "./internal/interop.ts"
 import { formatPosition, parsePosition } from "./internal/position.ts"
 
 /**
@@ -91,8 +92,10 @@ const decodeChunk = (chunk: StoredChunk): Uint8Array =>
  * @since 0.1.0
  */
 export const make = Effect.fn("AssistantStream.make")(function*(
-  { owner }: Options
+  options: Options
 ): Effect.fn.Return<ResumableStreamStore, never, RunEventLog> {
+  Input.demand("AssistantStream.make", { owner: ownerRule }, options)
+  const { owner } = options
   const log = yield* RunEventLog
   const context = yield* Effect.context<never>()
   const run = Effect.runPromiseWith(context)

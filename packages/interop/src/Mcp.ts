@@ -14,6 +14,8 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Semaphore from "effect/Semaphore"
+import * as Input from "@sallyport/core/Input"
+import { ownerRule } from "./internal/interop.ts"
 
 /**
  * Lists the versions of the protocol that use an event store: those with sessions, in which a client goes on by
@@ -105,8 +107,14 @@ const macrotask = Effect.callback<void>((resume) => void setTimeout(() => resume
  * @since 0.1.0
  */
 export const make = Effect.fn("Mcp.make")(function*(
-  { owner, retention = "24 hours", session }: Options
+  options: Options
 ): Effect.fn.Return<EventStore, never, DurableStreams> {
+  Input.demand(
+    "Mcp.make",
+    { owner: ownerRule, session: Input.required(Input.text), retention: Input.any },
+    options
+  )
+  const { owner, retention = "24 hours", session } = options
   const streams = yield* DurableStreams
   const run = Effect.runPromiseWith(yield* Effect.context<never>())
   const lines = new Map<string, Line>()

@@ -27,7 +27,8 @@ import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { toJson } from "./internal/interop.ts"
+import * as Input from "@sallyport/core/Input"
+import { ownerRule, toJson } from "./internal/interop.ts"
 
 /**
  * Names the extension, as servers and clients declare it.
@@ -167,8 +168,10 @@ const decodeResponses = Schema.decodeUnknownOption(Schema.Record(Schema.String, 
  * @since 0.1.0
  */
 export const make = Effect.fn("McpTasks.make")(function*(
-  { owner, pollInterval = "1 second", retention = "24 hours" }: Options
+  options: Options
 ): Effect.fn.Return<Tasks, never, RunEventLog> {
+  Input.demand("McpTasks.make", { owner: ownerRule, pollInterval: Input.any, retention: Input.any }, options)
+  const { owner, pollInterval = "1 second", retention = "24 hours" } = options
   const log = yield* RunEventLog
   const run = Effect.runPromiseWith(yield* Effect.context<never>())
   const pollIntervalMs = Duration.toMillis(pollInterval)

@@ -11,7 +11,9 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import * as Input from "@sallyport/core/Input"
 import { type HeldRun, holdRun } from "./internal/heldRun.ts"
+import { ownerRule } from "./internal/interop.ts"
 
 /**
  * Configures the owner of the streams.
@@ -95,8 +97,10 @@ const skipping = <E, R>(texts: Stream.Stream<string, E, R>, count: number): Stre
  * @since 0.1.0
  */
 export const make = Effect.fn("ResumableStream.make")(function*(
-  { owner }: Options
+  options: Options
 ): Effect.fn.Return<ResumableStreamContext, never, RunEventLog> {
+  Input.demand("ResumableStream.make", { owner: ownerRule }, options)
+  const { owner } = options
   const log = yield* RunEventLog
   const context = yield* Effect.context<never>()
   const run = Effect.runPromiseWith(context)

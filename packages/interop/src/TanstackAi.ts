@@ -13,10 +13,12 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as Input from "@sallyport/core/Input"
 import { type HeldRun, holdRun } from "./internal/heldRun.ts"
-import { codeOf, toAsyncIterable, toJson } from "./internal/interop.ts"
+import { codeOf, ownerRule, toAsyncIterable, toJson } from "./internal/interop.ts"
 import { formatPosition, parsePosition, type Position } from "./internal/position.ts"
 
 /**
@@ -77,6 +79,11 @@ const sourceOf = (request: Request): { readonly runId: string | null; readonly o
   }
 }
 
+const sourceRule: Input.Rule = {
+  is: (source) => source instanceof Request || (Predicate.hasProperty(source, "runId") && Input.text.is(source.runId)),
+  expected: "the request, or { runId, offset }"
+}
+
 const endOf = (chunk: StreamChunk): RunEnd | undefined => {
   if (chunk.type === "RUN_FINISHED") return { status: "succeeded" }
   if (chunk.type !== "RUN_ERROR") return undefined
@@ -115,6 +122,8 @@ export const make = Effect.fn("TanstackAi.make")(function*(
   source: Request | Source,
   options: Options
 ): Effect.fn.Return<StreamDurability, TanstackAiError, RunEventLog> {
+  Input.demand("TanstackAi.make", { source: Input.required(sourceRule) }, { source })
+  Input.demand("TanstackAi.make", { owner: ownerRule, threadId: Input.text, joinWithin: Input.any }, options)
   const log = yield* RunEventLog
   const context = yield* Effect.context<never>()
   const run = Effect.runPromiseWith(context)

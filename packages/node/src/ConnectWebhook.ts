@@ -22,6 +22,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
+import * as ServiceOptions from "@sallyport/core/ServiceOptions"
 import * as PublicHttp from "./PublicHttp.ts"
 
 /**
@@ -67,6 +68,8 @@ class NotTold extends Schema.TaggedError<NotTold>()("NotTold", {
   }
 }
 
+const secretForm = "whsec_ and 24 to 64 random bytes in base64"
+
 const encoder = new TextEncoder()
 const maxRetryMillis = 1_800_000
 /** How many calls are on their way at once, and how many clients wait to be told of. */
@@ -89,7 +92,7 @@ export const sign = Effect.fnUntraced(function*(secret: Redacted.Redacted, messa
   const bytes = text.startsWith("whsec_") ? Base64.decode(text.slice(6)) : undefined
   if (bytes === undefined || Result.isFailure(bytes) || bytes.success.length < 24 || bytes.success.length > 64) {
     return yield* new InvalidConnectWebhookOptions({
-      problem: "secret must be whsec_ and 24 to 64 random bytes in base64"
+      problem: `secret must be ${secretForm}`
     })
   }
   const tag = yield* Effect.orDie(
@@ -101,6 +104,20 @@ export const sign = Effect.fnUntraced(function*(secret: Redacted.Redacted, messa
   return `v1,${Base64.encode(tag)}`
 })
 
+/** Decodes the options. Whether the URL and the secret can work is told by their use. */
+const settings = (options: Options) =>
+  ServiceOptions.decodeObject(options, {
+    invalid: (problem) => new InvalidConnectWebhookOptions({ problem }),
+    decode: (read: ServiceOptions.Reader<Options, InvalidConnectWebhookOptions>) =>
+      Effect.all({
+        url: read.required("url", "a public https address", (url) => typeof url === "string" ? url : undefined),
+        secret: read.secret("secret", secretForm, () => true),
+        loopback: read.flag("allowLoopback", false),
+        timeoutMillis: read.millis("timeout", "15 seconds"),
+        firstMillis: read.millis("firstRetry", "5 seconds")
+      })
+  })
+
 /**
  * Fails if the URL or the secret of a webhook cannot work, before anything is built that changes something. {@link layer}
  * does the same.
@@ -109,8 +126,9 @@ export const sign = Effect.fnUntraced(function*(secret: Redacted.Redacted, messa
  * @since 0.1.0
  */
 export const check = Effect.fnUntraced(function*(
-  { allowLoopback: loopback, secret, url }: Options
+  options: Options
 ): Effect.fn.Return<void, InvalidConnectWebhookOptions, Mac.Mac> {
+  const { loopback, secret, url } = yield* settings(options)
   yield* sign(secret, { id: "", timestamp: 0, body: "" })
   const checkUrl = yield* PublicHttp.makeCheck({ loopback })
   yield* Effect.mapError(
@@ -156,7 +174,7 @@ const bodyOf = (client: ConnectClient): string =>
  */
 export const layer = (options: Options): Layer.Layer<never, InvalidConnectWebhookOptions, AccessFeed | Mac.Mac> =>
   Layer.effectDiscard(Effect.gen(function*() {
-    const { allowLoopback: loopback, firstRetry = "5 seconds", secret, timeout = "15 seconds", url } = options
+    const { firstMillis, loopback, secret, timeoutMillis, url } = yield* settings(options)
     const feed = yield* AccessFeed
     yield* check(options)
     const client = yield* PublicHttp.make({ loopback })
@@ -170,7 +188,6 @@ export const layer = (options: Options): Layer.Layer<never, InvalidConnectWebhoo
       ends: "The webhook for waiting clients is told again"
     })()
     yield* Effect.addFinalizer(() => outage.left)
-    const firstMillis = Duration.toMillis(firstRetry)
 
     const call = Effect.fnUntraced(
       function*(id: string, body: string) {
@@ -185,7 +202,7 @@ export const layer = (options: Options): Layer.Layer<never, InvalidConnectWebhoo
           }),
           client.execute,
           Effect.mapError((error) => failed(PublicHttp.refusalOf(error)?.problem ?? "it cannot be reached")),
-          Effect.timeoutOrElse({ duration: timeout, orElse: () => Effect.fail(failed("it took too long")) })
+          Effect.timeoutOrElse({ duration: timeoutMillis, orElse: () => Effect.fail(failed("it took too long")) })
         )
         if (status >= 200 && status < 300) return
         if (status === 410 && !receiver.isGone) {

@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Input from "@sallyport/core/Input"
 
 /**
  * Reads and writes entries of the OS keyring. An entry belongs to a service (the application) and an account in it.
@@ -81,6 +82,7 @@ export const make = (
   load: () => Promise<KeyringModule>
 ): Effect.Effect<Keyring["Service"], SecretKeys.SecretKeysError> =>
   Effect.gen(function*() {
+    Input.demand("Keyring.make", { load: Input.required(Input.callable) }, { load })
     const { AsyncEntry } = yield* Effect.tryPromise({
       try: load,
       catch: (cause) =>
@@ -152,15 +154,18 @@ export interface Options {
 }
 
 const vault = (options: Options): Effect.Effect<SecretKeys.Vault, never, Keyring> =>
-  Effect.map(Keyring, (keyring) => ({
-    source,
-    missingRemedy:
-      `Log in as the user whose keyring holds it, or restore the entry of "${options.service}" from a backup; ` +
-      `without it the secrets cannot be decrypted`,
-    read: (id) => keyring.read(options.service, id),
-    write: (id, key) => keyring.write(options.service, id, key),
-    remove: (id) => keyring.remove(options.service, id)
-  }))
+  Effect.map(Keyring, (keyring) => {
+    Input.demand("Keyring", { service: Input.required(Input.text) }, options)
+    return {
+      source,
+      missingRemedy:
+        `Log in as the user whose keyring holds it, or restore the entry of "${options.service}" from a backup; ` +
+        `without it the secrets cannot be decrypted`,
+      read: (id) => keyring.read(options.service, id),
+      write: (id, key) => keyring.write(options.service, id, key),
+      remove: (id) => keyring.remove(options.service, id)
+    }
+  })
 
 /**
  * Provides encryption keys from the keyring. The first start creates one; processes that start at the same time all get

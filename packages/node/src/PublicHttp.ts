@@ -16,6 +16,7 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Input from "@sallyport/core/Input"
 import * as Dns from "node:dns/promises"
 import * as Http from "node:http"
 import * as Https from "node:https"
@@ -75,6 +76,8 @@ export interface Options {
   /** Whether plain HTTP to `localhost`, `127.x.x.x` and `[::1]` may be called too. Default false. */
   readonly loopback?: boolean | undefined
 }
+
+const demandOptions = (options: Options = {}) => Input.demand("PublicHttp", { loopback: Input.flag }, options)
 
 const networks = (texts: ReadonlyArray<string>) => texts.map((text) => IpNetwork.fromStringUnsafe(text))
 const contain = (all: ReadonlyArray<IpNetwork.IpNetwork>, address: NetAddress.IpAddress) =>
@@ -169,6 +172,7 @@ const checkAll = (host: string, found: ReadonlyArray<Resolved>, isAllowed: (addr
  */
 export const makeCheck: (options?: Options) => Effect.Effect<(url: string) => Effect.Effect<void, AddressRefused>> =
   Effect.fnUntraced(function*(options?: Options) {
+    demandOptions(options)
     const resolve = yield* Resolver
     return Effect.fn("PublicHttp.check")(function*(url: string) {
       const { address, host, isAllowed } = yield* Effect.fromResult(targetOf(url, options))
@@ -190,6 +194,7 @@ export const makeCheck: (options?: Options) => Effect.Effect<(url: string) => Ef
  */
 export const make: (options?: Options) => Effect.Effect<HttpClient.HttpClient, never, Scope.Scope> = Effect.fnUntraced(
   function*(options?: Options) {
+    demandOptions(options)
     const resolve = yield* Resolver
     const run = Effect.runForkWith(yield* Effect.context<never>())
     // The sockets connect to what this answers. A host that is an address is not looked up; it was checked before.

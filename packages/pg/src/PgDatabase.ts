@@ -155,7 +155,7 @@ export const layer = (
  * const program = Effect.flip(Effect.scoped(Layer.build(Layer.provide(PgDatabase.layerConfig, Environment))))
  *
  * Effect.runPromise(Effect.flatMap(program, ({ message }) => Console.log(message)))
- * // => The options of the database cannot work: SALLYPORT_DATABASE_URL must be an address of the form postgres://user:password@host:5432/database
+ * // => The options of the database cannot work: SALLYPORT_DATABASE_URL is not set; set it to an address of the form postgres://user:password@host:5432/database
  * ```
  *
  * @category layers

@@ -7,6 +7,7 @@ import type { PgClient } from "@effect/sql-pg/PgClient"
 import type { Repositories } from "@sallyport/core/Repositories"
 import type * as Migrations from "@sallyport/core/sql/Migrations"
 import * as SqlClock from "@sallyport/core/sql/SqlClock"
+import * as Input from "@sallyport/core/Input"
 import * as SqlRepositories from "@sallyport/core/SqlRepositories"
 import type * as Config from "effect/Config"
 import * as Layer from "effect/Layer"
@@ -34,11 +35,17 @@ type Requirements = SqlClient.SqlClient | PgClient
  */
 export const layerWith = (
   options: Options
-): Layer.Layer<Repositories, Migrations.MigrationsError | SqlError | PgWakeUps.InvalidPgWakeUpsOptions, Requirements> =>
-  Layer.merge(
-    Layer.provide(SqlRepositories.layerWith(options), PgWakeUps.layerWith(options.wakeUps ?? {})),
+): Layer.Layer<
+  Repositories,
+  Migrations.MigrationsError | SqlError | PgWakeUps.InvalidPgWakeUpsOptions,
+  Requirements
+> => {
+  Input.demand("PgRepositories.layerWith", { prefix: Input.any, wakeUps: Input.any }, options)
+  return Layer.merge(
+    Layer.provide(SqlRepositories.layerWith({ prefix: options.prefix }), PgWakeUps.layerWith(options.wakeUps ?? {})),
     SqlClock.layer
   )
+}
 
 /**
  * Provides all repositories on the ambient `PgClient`, after bringing the tables up to date, with the options of

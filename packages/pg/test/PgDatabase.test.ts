@@ -54,7 +54,6 @@ describe("PgDatabase", () => {
 
   for (
     const [title, variables] of [
-      ["is missing", {}],
       ["is of another kind", { SALLYPORT_DATABASE_URL: "mysql://ada:s3cret@db.example/acme" }],
       ["is no address", { SALLYPORT_DATABASE_URL: "ada:s3cret@db.example" }]
     ] as const
@@ -70,6 +69,33 @@ describe("PgDatabase", () => {
         )
       }))
   }
+
+  for (
+    const [title, variables] of [
+      ["not set", {}],
+      ["empty", { SALLYPORT_DATABASE_URL: "" }]
+    ] as const
+  ) {
+    it.effect(`OPS-06: says that an address that is ${title} is not set, and how to set it`, () =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(configOf(variables))
+        assert.strictEqual(
+          error.message,
+          "The options of the database cannot work: SALLYPORT_DATABASE_URL is not set; set it to an address of the form " +
+            "postgres://user:password@host:5432/database"
+        )
+      }))
+  }
+
+  it.effect("OPS-06: says that an address in code is missing or empty", () =>
+    Effect.gen(function*() {
+      for (const [url, problem] of [[undefined, "and is missing"], ["", "must be an address"]] as const) {
+        const options: PgDatabase.Options = JSON.parse(JSON.stringify({ url }))
+        const error = yield* Effect.flip(Layer.build(PgDatabase.layer(options)))
+        assert.include(error.message, "The options of the database cannot work: url ")
+        assert.include(error.message, problem)
+      }
+    }))
 
   it.effect("C-55: takes from a variable and from code whether statements are prepared, before what the URL says", () =>
     Effect.gen(function*() {

@@ -18,7 +18,7 @@ import * as Client from "effect/sql/SqlClient"
 import { SqlError, UnknownError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import { backup } from "node:sqlite"
-import type { SqliteClientConfig } from "./internal/clientConfig.ts"
+import { config as variables, type SqliteClientConfig } from "./internal/clientConfig.ts"
 import { createPrivately, open, warnIfReplaced } from "./internal/connection.ts"
 import { classify } from "./internal/errors.ts"
 
@@ -185,7 +185,7 @@ const provide = <E>(
   ).pipe(Layer.provide(Reactivity.layer))
 
 /**
- * Provides `SqliteClient` and `SqlClient` from a configuration read through `Config`.
+ * Provides `SqliteClient` and `SqlClient` from a configuration read through `Config`, which is {@link config} unless given.
  *
  * **Example** (Taking the file from a variable)
  *
@@ -210,7 +210,7 @@ const provide = <E>(
  * @since 0.1.0
  */
 export const layerConfig = (
-  config: Config.Wrap<SqliteClientConfig>
+  config: Config.Wrap<SqliteClientConfig> = variables
 ): Layer.Layer<SqliteClient | Client.SqlClient, Config.ConfigError | SqlError> =>
   provide(Effect.flatMap(Config.unwrap(config), make))
 

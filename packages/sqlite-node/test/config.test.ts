@@ -36,7 +36,12 @@ describe("SqliteClient.config", () => {
 
   for (
     const [variables, message] of [
-      [{}, "SALLYPORT_SQLITE_FILENAME must be the path of a database file, such as ./app.db"],
+      ...[{}, { SALLYPORT_SQLITE_FILENAME: "" }].map((variables) =>
+        [
+          variables,
+          "SALLYPORT_SQLITE_FILENAME is not set, or empty; set it to the path of a database file, such as ./app.db"
+        ] as const
+      ),
       [{ SALLYPORT_SQLITE_SYNCHRONOUS: "full" }, "SALLYPORT_SQLITE_SYNCHRONOUS must be one of FULL, NORMAL, OFF"],
       [{ SALLYPORT_SQLITE_BUSY_TIMEOUT: "5" }, "SALLYPORT_SQLITE_BUSY_TIMEOUT must be a duration, such as 5 seconds"]
     ] as const

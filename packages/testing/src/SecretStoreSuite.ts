@@ -14,14 +14,22 @@ const secret = (text: string): Redacted.Redacted<Uint8Array> => Redacted.make(ne
 const text = (value: Option.Option<Redacted.Redacted<Uint8Array>>): string | null =>
   Option.getOrNull(Option.map(value, (bytes) => new TextDecoder().decode(Redacted.value(bytes))))
 
+/** Makes a name that a test may store under, and empties it when the test is over: the store may be one that is used. */
+const given = (name: string) =>
+  Effect.gen(function*() {
+    const store = yield* SecretStore.SecretStore
+    return yield* Effect.acquireRelease(Effect.succeed(name), () => Effect.orDie(store.remove(name)))
+  })
+
 // One layer serves a whole block, so every test has names of its own.
 let counter = 0
-const freshName = (): string => `suite.${++counter}`
+const fresh = Effect.suspend(() => given(`suite.${++counter}`))
 
 const validName = Schema.String.check(Schema.isPattern(/^[a-z0-9][a-z0-9._-]{0,127}$/))
 
 /**
- * Runs the contract tests of `SecretStore` against a layer. `name` tells adapters apart in the report.
+ * Runs the contract tests of `SecretStore` against a layer. `name` tells adapters apart in the report. What the tests store
+ * is removed again.
  *
  * @category suites
  * @since 0.1.0
@@ -31,7 +39,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
     it.effect("gets what was set, and none for a name that was never set", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
-        const key = freshName()
+        const key = yield* fresh
         assert.isTrue(Option.isNone(yield* store.get(key)))
         yield* store.set(key, secret("one"))
         assert.strictEqual(text(yield* store.get(key)), "one")
@@ -48,7 +56,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
           Uint8Array.from({ length: 1024 * 1024 }, (_, index) => (index * 31) % 251)
         ]
         for (const value of values) {
-          const key = freshName()
+          const key = yield* fresh
           yield* store.set(key, Redacted.make(value))
           const found = Option.getOrThrow(Option.map(yield* store.get(key), Redacted.value))
           assert.strictEqual(found.length, value.length)
@@ -59,7 +67,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
     it.effect("shares no memory with its callers", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
-        const key = freshName()
+        const key = yield* fresh
         const given = new TextEncoder().encode("given")
         yield* store.set(key, Redacted.make(given))
         given.fill(0)
@@ -72,7 +80,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
     it.effect("create stores only where there is no value", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
-        const key = freshName()
+        const key = yield* fresh
         assert.isTrue(yield* store.create(key, secret("first")))
         assert.isFalse(yield* store.create(key, secret("second")))
         assert.strictEqual(text(yield* store.get(key)), "first")
@@ -84,7 +92,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
     it.effect("of 24 fibers that create, one wins and its value stays", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
-        const key = freshName()
+        const key = yield* fresh
         const won = yield* Effect.forEach(
           Array.from({ length: 24 }, (_, index) => index),
           (index) => Effect.map(store.create(key, secret(String(index))), (created) => created ? [index] : []),
@@ -96,7 +104,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
     it.effect("SEC-03 L-05: 24 fibers in getOrCreateRandom all get the same bytes, which are kept", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
-        const key = freshName()
+        const key = yield* fresh
         const seen = yield* Effect.all(Array.from({ length: 24 }, () => store.getOrCreateRandom(key, 32)), {
           concurrency: "unbounded"
         })
@@ -105,13 +113,13 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
         const kept = Option.getOrThrow(Option.map(yield* store.get(key), Redacted.value))
         assert.strictEqual(kept.length, 32)
         assert.isTrue(hex.has(kept.join()))
-        assert.notStrictEqual(Redacted.value(yield* store.getOrCreateRandom(freshName(), 32)).join(), kept.join())
+        assert.notStrictEqual(Redacted.value(yield* store.getOrCreateRandom(yield* fresh, 32)).join(), kept.join())
       }))
 
     it.effect("getOrCreateRandom dies on a length that is not a positive whole number", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
-        const key = freshName()
+        const key = yield* fresh
         for (const length of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
           const exit = yield* Effect.exit(store.getOrCreateRandom(key, length))
           assert.strictEqual(exit._tag, "Failure")
@@ -122,7 +130,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
     it.effect("SEC-09: modify loses no update of 16 fibers", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
-        const key = freshName()
+        const key = yield* fresh
         yield* Effect.forEach(
           Array.from({ length: 16 }, (_, index) => index),
           (index) =>
@@ -138,7 +146,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
     it.effect("SEC-09: modify runs again when the value changed meanwhile, also by a removal and a new creation", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
-        const key = freshName()
+        const key = yield* fresh
         yield* store.set(key, secret("same"))
         const seen: Array<string | null> = []
         const result = yield* store.modify(key, (current) =>
@@ -158,7 +166,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
     it.effect("modify leaves the store untouched for none and for a failure, which passes as it is", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
-        const key = freshName()
+        const key = yield* fresh
         assert.strictEqual(yield* store.modify(key, () => Effect.succeed(["seen", Option.none()])), "seen")
         assert.isTrue(Option.isNone(yield* store.get(key)))
         yield* store.set(key, secret("kept"))
@@ -170,7 +178,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
     it.effect("SEC-04: removing a missing name is success, and removal ends all versions", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
-        const key = freshName()
+        const key = yield* fresh
         yield* store.remove(key)
         yield* store.set(key, secret("one"))
         yield* store.set(key, secret("two"))
@@ -185,7 +193,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
     it.effect("SEC-09: keeps the last two versions, newest first", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
-        const key = freshName()
+        const key = yield* fresh
         for (const value of ["one", "two", "three"]) yield* store.set(key, secret(value))
         const history = yield* store.history(key)
         assert.deepStrictEqual(history.map(({ value }) => text(Option.some(value))), ["three", "two"])
@@ -195,12 +203,14 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
     it.effect("lists the names that have a value, sorted, an empty value included", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
-        yield* store.set("list.b", secret("b"))
-        yield* store.set("list.a", secret(""))
-        yield* store.set("list.c", secret("c"))
-        yield* store.remove("list.c")
-        const names = (yield* store.list).filter((name) => name.startsWith("list."))
-        assert.deepStrictEqual<ReadonlyArray<string>>(names, ["list.a", "list.b"])
+        const prefix = yield* fresh
+        const [a, b, c] = yield* Effect.all([given(`${prefix}.a`), given(`${prefix}.b`), given(`${prefix}.c`)])
+        yield* store.set(b, secret("b"))
+        yield* store.set(a, secret(""))
+        yield* store.set(c, secret("c"))
+        yield* store.remove(c)
+        const names = (yield* store.list).filter((name) => name.startsWith(`${prefix}.`))
+        assert.deepStrictEqual<ReadonlyArray<string>>(names, [a, b])
       }))
 
     it.effect("SEC-01: refuses every name outside the alphabet, in every operation", () =>
@@ -267,20 +277,19 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
     it.effect("SEC-01: keeps a secret under the longest name, 128 characters", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
-        const key = "a".repeat(128)
+        const key = yield* given("a".repeat(128))
         yield* store.set(key, secret("long"))
         assert.strictEqual(text(yield* store.get(key)), "long")
         assert.isTrue((yield* store.list).some((listed) => listed === key))
-        yield* store.remove(key)
       }))
 
     it.effect("SEC-08: what it returns prints no secret", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
-        const key = freshName()
+        const key = yield* fresh
         yield* store.set(key, secret("hunter2-hunter2"))
         const value = yield* store.get(key)
-        const random = yield* store.getOrCreateRandom(freshName(), 32)
+        const random = yield* store.getOrCreateRandom(yield* fresh, 32)
         const printed = [value, random, yield* store.history(key)].map((item) =>
           `${JSON.stringify(item)}${String(item)}`
         )

@@ -59,11 +59,26 @@ interface DatabaseFlags {
   readonly databasePrepare: Option.Option<boolean>
 }
 
-/** Returns the database that the flags name, if they name one. */
-export const databaseOf = (flags: DatabaseFlags): PgDatabase.Options | undefined =>
-  Option.getOrUndefined(
-    Option.map(flags.databaseUrl, (url) => ({ url, prepare: Option.getOrUndefined(flags.databasePrepare) }))
-  )
+/**
+ * Returns the database that the flags name, if they name one. An empty name is a mistake of who set the variable: SQLite in
+ * its place would be another store.
+ */
+export const databaseOf = Effect.fnUntraced(function*(flags: DatabaseFlags): Effect.fn.Return<
+  PgDatabase.Options | undefined,
+  CommandFailed
+> {
+  if (Option.isNone(flags.databaseUrl)) return undefined
+  const url = flags.databaseUrl.value
+  if (Redacted.value(url) === "") {
+    return yield* new CommandFailed({
+      code: "Failed",
+      message:
+        "The URL of the database is empty; set SALLYPORT_DATABASE_URL, or --database-url, to an address of the form " +
+        "postgres://user:password@host:5432/database, or unset it for a database in the state directory"
+    })
+  }
+  return { url, prepare: Option.getOrUndefined(flags.databasePrepare) }
+})
 
 /** Lists the flags for the store and the form of the answer, for `Command.withSharedFlags`. */
 export const storeFlags = {
@@ -200,10 +215,11 @@ export const layerCrypto = NodeCrypto.layer
 export const layerStore = ({ stateDir, ...flags }: StoreFlags, creates: boolean) =>
   Effect.gen(function*() {
     const directory = yield* StateDirectory.orDefault(stateDir)
-    const isShared = Option.isSome(flags.databaseUrl)
+    const database = yield* databaseOf(flags)
+    const isShared = database !== undefined
     const state = yield* (creates ? StateDirectory.open(directory) : findState(directory, isShared))
     if (!isShared) yield* noteNewState(state)
-    return Persistence.layer({ database: databaseOf(flags), state, creates })
+    return Persistence.layer({ database, state, creates })
   }).pipe(
     Layer.unwrap,
     Layer.provideMerge(layerCrypto),

@@ -28,7 +28,7 @@ export class InvalidRunsOptions extends Schema.TaggedError<InvalidRunsOptions>()
  * @since 0.1.0
  */
 export interface Options {
-  /** How many attempts may fail in a row. Defaults to 16. */
+  /** How many attempts may fail in a row. Defaults to 32. */
   readonly maxAttempts?: number | undefined
   /** How long to keep retrying without progress. Defaults to 2 minutes. */
   readonly maxDuration?: Duration.Input | undefined
@@ -37,7 +37,7 @@ export interface Options {
    * the server's `retry:` or `Retry-After` asks for. Defaults to 500 milliseconds.
    */
   readonly baseDelay?: Duration.Input | undefined
-  /** The largest random part of a wait. Defaults to 15 seconds. */
+  /** The largest random part of a wait: about how long a client stays away from a server that is back. Defaults to 5 seconds. */
   readonly maxDelay?: Duration.Input | undefined
   /**
    * How often the server sends heartbeats. A connection without data for twice as long is closed. Defaults to 15
@@ -63,10 +63,10 @@ const decode = Effect.fnUntraced(function*<E>(read: ServiceOptions.Reader<Option
   const requestTimeout = Duration.millis(yield* read.millis("requestTimeout", "30 seconds"))
   const idleTimeout = Duration.times(heartbeat, 2)
   return {
-    maxAttempts: yield* read.count("maxAttempts", 16),
+    maxAttempts: yield* read.count("maxAttempts", 32),
     maxDuration: yield* read.millis("maxDuration", "2 minutes"),
     baseDelay: yield* read.millis("baseDelay", "500 millis", 0),
-    maxDelay: yield* read.millis("maxDelay", "15 seconds", 0),
+    maxDelay: yield* read.millis("maxDelay", "5 seconds", 0),
     maxAttemptDuration: Duration.toMillis(Duration.max(requestTimeout, Duration.times(idleTimeout, 2))),
     idleTimeout,
     steadyAfter: heartbeat,
@@ -76,8 +76,8 @@ const decode = Effect.fnUntraced(function*<E>(read: ServiceOptions.Reader<Option
 })
 
 /** The settings of an application that wrote nothing. */
-export const defaults: Effect.Effect<Settings> = decode(ServiceOptions.fromDefaults())
+export const defaults: Effect.Effect<Settings> = ServiceOptions.decodeDefaults<Options, Settings>(decode)
 
 /** Decodes the options of runs. */
 export const toSettings = (options: Options): Effect.Effect<Settings, InvalidRunsOptions> =>
-  decode(ServiceOptions.fromObject(options, (problem) => new InvalidRunsOptions({ problem })))
+  ServiceOptions.decodeObject(options, { decode, invalid: (problem) => new InvalidRunsOptions({ problem }) })

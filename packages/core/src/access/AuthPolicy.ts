@@ -183,6 +183,8 @@ const expected: Record<keyof Options, string> = {
 export const make = (options: Options): Effect.Effect<Descriptor, InvalidAuthPolicyOptions | PolicyRefused> => {
   const invalid = (name: keyof Options) =>
     Effect.fail(new InvalidAuthPolicyOptions({ problem: `${name} must be ${expected[name]}` }))
+  const unknown = ServiceOptions.unknownOption(options, Object.keys(expected))
+  if (unknown !== undefined) return Effect.fail(new InvalidAuthPolicyOptions({ problem: unknown }))
   if (typeof options.host !== "string") return invalid("host")
   if (options.kind !== undefined && !isKind(options.kind)) return invalid("kind")
   const publicUrl = options.publicUrl === undefined ? undefined : webUrl(options.publicUrl)

@@ -13,6 +13,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as AccessScope from "./AccessScope.ts"
 import { AuthPolicy, type BootstrapMethod } from "./AuthPolicy.ts"
@@ -173,8 +174,26 @@ export interface Preview {
 
 const checkInput = Input.check((problem) => fail(new InvalidInput(problem)))
 
+const issuerRules = {
+  issuedBy: Input.required({
+    is: (by) => by === "operator" || Predicate.hasProperty(by, "subject"),
+    expected: `"operator", or the session that issues the link`
+  })
+}
+
+const credentialRules = { credential: Input.required(Input.redacted) }
+
+const redeemRules = {
+  method: Input.required(Input.oneOf(SessionMethod)),
+  scopes: scopesRule,
+  replaces: Input.key
+}
+
 const linkRules = {
-  scopes: { is: (scopes) => scopes === "all" || scopesRule.is(scopes), expected: `"all", or ${scopesRule.expected}` },
+  scopes: Input.required({
+    is: (scopes) => scopes === "all" || scopesRule.is(scopes),
+    expected: `"all", or ${scopesRule.expected}`
+  }),
   kind: Input.oneOf(PairingCode.Kind),
   uses: Input.count,
   proofKeyThumbprint: Input.key
@@ -499,6 +518,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const readOffered = Effect.fnUntraced(function*(
     { credential, methods, source }: Pick<RedeemOptions<unknown, unknown>, "credential" | "methods" | "source">
   ) {
+    yield* checkInput(credentialRules, { credential })
     const text = CredentialDigest.canonical(Redacted.value(credential))
     if (Option.isNone(text)) {
       yield* Metrics.pairingAttempts(1, { result: "malformed" })
@@ -527,6 +547,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
 
   return BootstrapCredentialService.of({
     issue: Effect.fn("BootstrapCredentialService.issue")(function*(request) {
+      yield* checkInput(issuerRules, request ?? {})
       const by = request.issuedBy
       const subject = request.subject ?? (by === "operator" ? defaultSubject : by.subject)
       if (by !== "operator" && subject !== by.subject) return yield* fail(new SubjectNotAllowed({ problem: "foreign" }))
@@ -564,9 +585,9 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return { code, link: link.value }
     }),
     redeem: Effect.fn("BootstrapCredentialService.redeem")(function*<E, R>(options: RedeemOptions<E, R>) {
+      yield* checkInput(redeemRules, options ?? {})
       const { attemptKey, method, replaces } = options
       const sessions = yield* SessionCredentialService
-      yield* checkInput({ scopes: scopesRule, method: Input.oneOf(SessionMethod), replaces: Input.key }, options)
       const { codeDigest, text } = yield* readOffered(options)
       const found = yield* Effect.mapError(repository.findByCodeDigest(codeDigest), unavailable)
       if (Option.isNone(found)) return yield* refuse(undefined, "unknown", options)
@@ -685,6 +706,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       if (!revoked) return yield* fail(new LinkNotFound({ id }))
     }),
     seed: Effect.fn("BootstrapCredentialService.seed")(function*(request) {
+      yield* checkInput({ ...credentialRules, ...linkRules }, request ?? {})
       const text = Redacted.value(request.credential)
       if (text.length < CredentialDigest.seedMinimumLength || text.length > CredentialDigest.maxLength) {
         return yield* fail(new WeakCredential({ minimumLength: CredentialDigest.seedMinimumLength }))
@@ -693,7 +715,6 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       if (Option.isNone(seed)) return yield* fail(new MalformedCode())
       const subject = request.subject ?? defaultSubject
       yield* checkLink("seeded-credential", subject, request.label)
-      yield* checkInput(linkRules, request)
       const millis = yield* lifetimeMillis(request.lifetime)
       const codeDigest = yield* digestOf(seed.value)
       yield* request.ready

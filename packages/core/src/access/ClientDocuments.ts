@@ -12,6 +12,7 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
+import * as Input from "../Input.ts"
 import * as BoundedHttp from "../BoundedHttp.ts"
 import { makeRecentlyUsed } from "./internal/recentlyUsed.ts"
 import { isDocumentUrl, type OAuthClient, readDocument } from "./OAuthClient.ts"
@@ -72,6 +73,7 @@ export const make: (options?: Options) => Effect.Effect<
   never,
   HttpClient.HttpClient
 > = Effect.fnUntraced(function*(options?: Options) {
+  Input.demand("ClientDocuments", { loopback: Input.flag }, options ?? {})
   const http = yield* HttpClient.HttpClient
   // Anyone can name an address: a few are read at a time, and each ends soon.
   const makeReader = Effect.map(Semaphore.make(4), (few) => ({

@@ -6,6 +6,7 @@
  */
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Input from "../Input.ts"
 
 /**
  * Begins every machine's token.
@@ -49,6 +50,7 @@ const checksum = (text: string): string => {
  * @since 0.1.0
  */
 export const make = (token: Redacted.Redacted): Redacted.Redacted => {
+  Input.demand("MachineToken.make", { token: Input.required(Input.redacted) }, { token })
   const text = prefix + Redacted.value(token)
   return Redacted.make(`${text}.${checksum(text)}`, { label: "session-token" })
 }

@@ -42,11 +42,13 @@ export const path = "/pair"
  * @since 0.1.0
  */
 export const httpBase = (baseUrl: string): Result.Result<string, InvalidBaseUrl> => {
-  const url = URL.parse(baseUrl.trim())
+  // A caller without a compiler may give none.
+  const text = typeof baseUrl === "string" ? baseUrl : ""
+  const url = URL.parse(text.trim())
   const protocol = url === null ? undefined : httpProtocols[url.protocol]
   if (url === null || protocol === undefined || url.hostname === "") {
     // What stands before the "@" may be a password, and errors are logged.
-    return Result.fail(new InvalidBaseUrl({ baseUrl: baseUrl.replace(/^(\w+:\/\/)?.*@/s, "$1").slice(0, 256) }))
+    return Result.fail(new InvalidBaseUrl({ baseUrl: text.replace(/^(\w+:\/\/)?.*@/s, "$1").slice(0, 256) }))
   }
   const pathname = url.pathname.replace(/(?<!\/)\/+$/, "").replace(/(?<!\/)\/+ws$/, "")
   return Result.succeed(`${protocol}//${url.host}${pathname}`)

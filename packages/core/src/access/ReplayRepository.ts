@@ -5,6 +5,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Input from "../Input.ts"
 import { RepositoryError } from "../RepositoryError.ts"
 import * as Sweeper from "../Sweeper.ts"
 
@@ -62,6 +63,7 @@ interface Window {
  */
 export const layerMemoryWith = (options: { readonly capacity: number }): Layer.Layer<ReplayRepository> =>
   Layer.sync(ReplayRepository, () => {
+    Input.demand("ReplayRepository.layerMemoryWith", { capacity: Input.required(Input.count) }, options)
     const windows = new Map<string, Window>()
 
     const drop = (window: Window, nowMillis: number, limit: number): number => {

@@ -496,9 +496,9 @@ const checkInput = Input.check((problem) => new SessionCredentialError({ reason:
 const maxClientLength = 2_048
 
 const issueRules = {
-  subject: subjectRule,
-  scopes: scopesRule,
-  method: Input.oneOf(SessionMethod),
+  subject: Input.required(subjectRule),
+  scopes: Input.required(scopesRule),
+  method: Input.required(Input.oneOf(SessionMethod)),
   proofKeyThumbprint: Input.key,
   kind: Input.oneOf(DeviceKind),
   linkId: Input.rule(Schema.NullOr(Text.key()), Input.key.expected),
@@ -761,7 +761,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   }
 
   const issueBy: SessionCredentialService["Service"]["issueBy"] = Effect.fnUntraced(function*(request, store) {
-    yield* checkInput(issueRules, { ...request, kind: request.device?.kind, ...request.link })
+    yield* checkInput(issueRules, { ...request, kind: request?.device?.kind, ...request?.link })
     const invalid = (field: string, expected: string) =>
       new SessionCredentialError({ reason: new InvalidInput({ field, expected }) })
     if (request.method === "dpop-access-token" && request.proofKeyThumbprint === undefined) {

@@ -389,15 +389,19 @@ export const layerSweeper = (
     name: "rate limits that have run out",
     options,
     defaults: { interval: "1 minute", batchSize: 500 },
-    sweep: Effect.map(SqlKit.make("rate limits", options), ({ once, skipLocked, statement, table, write }) => {
-      const limits = table("rate_limits")
-      const sweep = statement(
-        `WITH expired AS ${once} (
+    others: ["prefix"],
+    sweep: Effect.map(
+      SqlKit.make("rate limits", { prefix: options?.prefix }),
+      ({ once, skipLocked, statement, table, write }) => {
+        const limits = table("rate_limits")
+        const sweep = statement(
+          `WITH expired AS ${once} (
           SELECT kind, key FROM ${limits} WHERE expires_at_millis <= ? ORDER BY expires_at_millis LIMIT ?${skipLocked}
         )
         DELETE FROM ${limits} WHERE (kind, key) IN (SELECT kind, key FROM expired) RETURNING kind`
-      )
-      return (limit: number, nowMillis: number) =>
-        Effect.map(sweep([nowMillis, limit]), (rows) => rows.length).pipe(write("sweep"))
-    })
+        )
+        return (limit: number, nowMillis: number) =>
+          Effect.map(sweep([nowMillis, limit]), (rows) => rows.length).pipe(write("sweep"))
+      }
+    )
   })

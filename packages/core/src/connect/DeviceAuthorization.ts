@@ -174,11 +174,12 @@ const statuses = {
  * @category constructors
  * @since 0.1.0
  */
-export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+export const make = Effect.fnUntraced(function*(options: Options = {}): Effect.fn.Return<
   DeviceAuthorization["Service"],
   BuildError,
   Requirements
 > {
+  Input.demand("DeviceAuthorization", { scopes: scopesRule, requestsPerSource: Input.count }, options)
   const clients = yield* ConnectClientStore
   const random = yield* SecureRandom.SecureRandom
   const digest = yield* Digest.Digest

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Input from "../Input.ts"
 import { CredentialKey, CredentialScope } from "../access/ScopedCredential.ts"
 
 /**
@@ -175,6 +176,8 @@ export const layer = (
   Layer.effect(
     CredentialRequirements,
     Effect.gen(function*() {
+      const list = { is: Array.isArray, expected: "a list of requirements" }
+      Input.demand("CredentialRequirements.layer", { requirements: Input.required(list) }, { requirements })
       const byKey = new Map<string, Requirement>()
       for (const requirement of requirements) {
         const { key } = requirement

@@ -13,6 +13,7 @@ import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Input from "../Input.ts"
 import { type Requirement, singlePart, type Validator, type Verdict } from "./CredentialRequirements.ts"
 
 /**
@@ -211,6 +212,11 @@ export const verdictOf = Effect.fnUntraced(function*(
 export const makeValidator = Effect.fnUntraced(function*(
   options: Options = {}
 ): Effect.fn.Return<Validator, never, HttpClient.HttpClient> {
+  Input.demand(
+    "GitHubCredential.makeValidator",
+    { apiUrl: Input.text, host: Input.text, repository: Input.text },
+    options
+  )
   const client = yield* HttpClient.HttpClient
   const { apiUrl, host, repository } = options
 

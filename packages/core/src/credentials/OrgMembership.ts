@@ -8,6 +8,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as Input from "../Input.ts"
 
 /**
  * Reports that it could not be found out who is in which organisation. It is no statement about the organisation.
@@ -84,10 +85,11 @@ export const mayWrite = (role: string): boolean => role === "owner" || role === 
 export const layerStatic = (
   memberships: ReadonlyMap<string, Partial<Membership>>
 ): Layer.Layer<OrgMembership> =>
-  Layer.succeed(
-    OrgMembership,
-    OrgMembership.of({ active: (subject) => Effect.sync(() => ({ ...none, ...memberships.get(subject) })) })
-  )
+  Layer.sync(OrgMembership, () => {
+    const map = { is: (value: unknown) => value instanceof Map, expected: "a Map from subjects to memberships" }
+    Input.demand("OrgMembership.layerStatic", { memberships: Input.required(map) }, { memberships })
+    return OrgMembership.of({ active: (subject) => Effect.sync(() => ({ ...none, ...memberships.get(subject) })) })
+  })
 
 /**
  * Provides no organisations, for a host that has none: every credential belongs to a user.

@@ -17,6 +17,7 @@ import type * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import * as Input from "../Input.ts"
 import type {
   AbortOptions,
   AbortResult,
@@ -364,8 +365,9 @@ export const layerReaper = (
 export const layerTakeOver = <E, R>(
   program: (resumed: ResumedRun) => Effect.Effect<Schema.Json | void, E, R>,
   options?: Sweeper.Options & Pick<TakeOverOptions, "joinDeltas">
-): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog | Exclude<R, Scope.Scope>> =>
-  Upkeep.layer(
+): Layer.Layer<never, Sweeper.InvalidSweeperOptions, RunEventLog | Exclude<R, Scope.Scope>> => {
+  Input.demand("RunEventLog.layerTakeOver", { program: Input.required(Input.callable) }, { program })
+  return Upkeep.layer(
     "runs to take over",
     options,
     10,
@@ -374,8 +376,10 @@ export const layerTakeOver = <E, R>(
       begins: "Runs of processes that have gone cannot be taken over; they wait until it works again",
       ends: "Runs are taken over again"
     },
-    Effect.map(RunEventLog, (log) => (limit) => log.takeOver({ limit, joinDeltas: options?.joinDeltas }, program))
+    Effect.map(RunEventLog, (log) => (limit) => log.takeOver({ limit, joinDeltas: options?.joinDeltas }, program)),
+    ["joinDeltas"]
   )
+}
 
 /**
  * Deletes, again and again, what is past its retention, in batches. Several processes may do this at once.

@@ -18,6 +18,7 @@ import * as DurableClock from "effect/workflow/DurableClock"
 import * as DurableDeferred from "effect/workflow/DurableDeferred"
 import * as Workflow from "effect/workflow/Workflow"
 import * as WorkflowEngine from "effect/workflow/WorkflowEngine"
+import * as Input from "../Input.ts"
 import * as Upkeep from "./internal/runUpkeep.ts"
 import type { Run } from "./Run.ts"
 import type * as RunEventRepository from "./RunEventRepository.ts"
@@ -215,6 +216,7 @@ export const layer = <E, R>(
   never,
   RunEventLog.RunEventLog | WorkflowEngine.WorkflowEngine | Exclude<R, Scope.Scope>
 > => {
+  Input.demand("RunWorkflow.layer", { program: Input.required(Input.callable) }, { program })
   const registration = Layer.effectDiscard(Effect.gen(function*() {
     const log = yield* RunEventLog.RunEventLog
     const engine = yield* WorkflowEngine.WorkflowEngine

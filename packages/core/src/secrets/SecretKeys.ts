@@ -15,9 +15,11 @@ import * as Hex from "effect/encoding/Hex"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Input from "../Input.ts"
 import { octal, quote } from "./internal/privateDirectory.ts"
 import {
   KeyInsecure,
@@ -109,6 +111,7 @@ export const makeKey = Effect.fnUntraced(function*(
   source: string,
   bytes: Redacted.Redacted<Uint8Array>
 ): Effect.fn.Return<SecretKey, SecretKeysError, Kdf.Kdf> {
+  Input.demand("SecretKeys.makeKey", { bytes: Input.required(Input.redacted) }, { bytes })
   const kdf = yield* Kdf.Kdf
   const given = Redacted.value(bytes)
   if (given.length !== keyLength) {
@@ -174,6 +177,7 @@ export const layerKeys = (options: {
   Layer.effect(
     SecretKeys,
     Effect.gen(function*() {
+      Input.demand("SecretKeys.layerKeys", { active: Input.required(Input.redacted), previous: Input.any }, options)
       const active = yield* makeKey("the active key", options.active)
       return fromKeys(active, yield* Effect.forEach(options.previous ?? [], (key) => makeKey("a previous key", key)))
     })
@@ -264,6 +268,7 @@ const maxFileSize = 64 * 1024
 export const layerFile = (
   path: string
 ): Layer.Layer<SecretKeys, SecretKeysError, Kdf.Kdf | FileSystem.FileSystem> => {
+  Input.demand("SecretKeys.layerFile", { path: Input.required(Input.text) }, { path })
   const source = `the file ${path}`
   const create = `(umask 077 && ${generateCommand} > ${quote(path)})`
   const fail = (reason: SecretKeysErrorReason) => Effect.fail(new SecretKeysError({ reason }))
@@ -366,6 +371,11 @@ export const layerPassphrase = (options: {
   Layer.effect(
     SecretKeys,
     Effect.gen(function*() {
+      Input.demand("SecretKeys.layerPassphrase", {
+        passphrase: Input.required(Input.redacted),
+        previous: Input.any,
+        cost: Input.any
+      }, options)
       const store = yield* SecretStore.SecretStore
       const kdf = yield* Kdf.Kdf
       const random = yield* SecureRandom.SecureRandom
@@ -477,6 +487,7 @@ export const layerSecretStore = (name: string): Layer.Layer<
   Layer.effect(
     SecretKeys,
     Effect.gen(function*() {
+      Input.demand("SecretKeys.layerSecretStore", { name: Input.required(Input.text) }, { name })
       const store = yield* SecretStore.SecretStore
       const source = `the secret ${name}`
       const active = yield* Effect.flatMap(
@@ -596,6 +607,11 @@ export const layerVault = (
   Layer.effect(
     SecretKeys,
     Effect.gen(function*() {
+      const object: Input.Rule = {
+        is: (vault) => Predicate.hasProperty(vault, "read") && Predicate.hasProperty(vault, "write"),
+        expected: "a place that keeps keys, with read, write and remove"
+      }
+      Input.demand("SecretKeys.layerVault", { vault: Input.required(object) }, { vault })
       const store = yield* SecretStore.SecretStore
       const known = vaultIds(yield* KeyRecord.decode(yield* store.get(recordName)))
       const [active, ...previous] = yield* readVault(vault, known.length > 0 ? known : yield* addToVault(vault, true))

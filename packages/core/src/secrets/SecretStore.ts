@@ -14,11 +14,12 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import * as Redacted from "effect/Redacted"
+import * as Input from "../Input.ts"
 import { checkByteLength, orRandom } from "./internal/randomSecret.ts"
 import * as SecretDirectory from "./internal/secretDirectory.ts"
 import { InvalidName, SecretStoreError } from "./internal/secretErrors.ts"
 import { isSecretName, type SecretName } from "./internal/secretName.ts"
-import { directorySettings, type InvalidSecretStoreOptions, type Options, settings } from "./internal/secretOptions.ts"
+import { directorySettings, InvalidSecretStoreOptions, type Options, settings } from "./internal/secretOptions.ts"
 import type { Primitives, SecretState, SecretVersion } from "./internal/secretPrimitives.ts"
 
 export {
@@ -122,6 +123,12 @@ export const make = (
   primitives: Primitives
 ): Effect.Effect<SecretStore["Service"], never, SecureRandom.SecureRandom> =>
   Effect.map(SecureRandom.SecureRandom, (random) => {
+    const callable = Input.required(Input.callable)
+    Input.demand(
+      "SecretStore.make",
+      { read: callable, compareAndSet: callable },
+      { read: primitives?.read, compareAndSet: primitives?.compareAndSet }
+    )
     const modify = Effect.fnUntraced(function*<A, E, R>(
       name: SecretName,
       f: (
@@ -249,10 +256,15 @@ export const makeFileSystem = (
   directory: string,
   options?: Options
 ): Effect.Effect<SecretStore["Service"], InvalidSecretStoreOptions | SecretStoreError, FileSystemServices> =>
-  settings.fromObject(options ?? {}).pipe(
-    Effect.flatMap((keep) => SecretDirectory.open(directory, keep)),
-    Effect.flatMap(make)
-  )
+  Effect.gen(function*() {
+    const keep = yield* settings.fromObject(options ?? {})
+    if (!Input.text.is(directory)) {
+      return yield* new InvalidSecretStoreOptions({
+        problem: "directory must be the path of a directory, such as ./secrets"
+      })
+    }
+    return yield* make(yield* SecretDirectory.open(directory, keep))
+  })
 
 /**
  * Provides a `SecretStore` on a directory of a local POSIX file system, which is created (0700) when it is missing.

@@ -20,7 +20,7 @@ import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import * as Dialect from "../sql/Dialect.ts"
-import { settings } from "./internal/secretOptions.ts"
+import { settings, tableSettings } from "./internal/secretOptions.ts"
 import * as SqlKit from "../sql/SqlKit.ts"
 import * as Statements from "../sql/Statements.ts"
 import type { RepositoryError } from "../RepositoryError.ts"
@@ -62,8 +62,8 @@ export const layerMigrations = (
   options?: Migrations.TableOptions
 ): Layer.Layer<never, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.effectDiscard(Migrations.run({
+    ...options,
     service: "secrets",
-    prefix: options?.prefix,
     migrations: { "1_create_secrets": Statements.creating(create, options) }
   }))
 
@@ -246,7 +246,7 @@ export const make = (
   SecretStore.SecretStore["Service"],
   SecretStore.InvalidSecretStoreOptions | Migrations.MigrationsError,
   Requirements
-> => Effect.flatMap(settings.fromObject(options ?? {}), (keep) => build(keep, options))
+> => Effect.flatMap(tableSettings(options), (keep) => build(keep, { prefix: options?.prefix }))
 
 /**
  * Provides the store on tables that exist already; it runs no DDL.
@@ -274,7 +274,7 @@ export const layerWith = (
   SecretStore.SecretStore,
   SecretStore.InvalidSecretStoreOptions | Migrations.MigrationsError,
   Requirements
-> => Layer.provide(layerStorage(options), layerMigrations(options))
+> => Layer.provide(layerStorage(options), layerMigrations({ prefix: options?.prefix }))
 
 /**
  * Provides the store on tables named `sallyport_…`, which are brought up to date first.

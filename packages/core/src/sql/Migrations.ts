@@ -10,6 +10,7 @@ import * as Schema from "effect/Schema"
 import * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as SqlError from "effect/sql/SqlError"
+import * as Input from "../Input.ts"
 import * as Dialect from "./Dialect.ts"
 import { CurrentProgress, makePgTransaction, type Progress } from "./internal/pgTransaction.ts"
 import { within } from "./internal/within.ts"
@@ -114,6 +115,14 @@ export interface TableOptions {
  */
 export const defaultPrefix = "sallyport_"
 
+/**
+ * Takes prefixes. A misspelt one must not be the default: another prefix is another store.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const prefixRule: Input.Rule = Input.rule(Schema.String, "a text")
+
 /** Gives a client transactions whose ends are bounded, and whose statements may take as long as a migration does. */
 const bounded = (sql: SqlClient.SqlClient): SqlClient.SqlClient => {
   // Two processes that start at once wait for each other; a stricter level would fail one of them.
@@ -144,6 +153,7 @@ export const run = Effect.fn("Migrations.run")(function*(
     readonly migrations: Record<string, Effect.Effect<void, unknown, SqlClient.SqlClient>>
   }
 ): Effect.fn.Return<ReadonlyArray<readonly [id: number, name: string]>, MigrationsError, SqlClient.SqlClient> {
+  Input.demand("Migrations.run", { prefix: prefixRule, service: Input.text, migrations: Input.any }, options)
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const table = `${options.prefix ?? defaultPrefix}${options.service}_migrations`
   const dialect = yield* Effect.mapError(Dialect.of(sql), (reason) => new MigrationsError({ table, reason }))

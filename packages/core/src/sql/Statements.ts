@@ -14,6 +14,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import * as Tracer from "effect/Tracer"
+import * as Input from "../Input.ts"
 import * as Dialect from "./Dialect.ts"
 import * as Migrations from "./Migrations.ts"
 import * as Rows from "./Rows.ts"
@@ -39,6 +40,7 @@ const isObserved = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
  */
 export const make = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | undefined) => {
   const isPg = sql.onDialectOrElse({ pg: () => true, orElse: () => false })
+  Input.demand("The tables of a store", { prefix: Migrations.prefixRule }, options ?? {})
   const prefix = options?.prefix ?? Migrations.defaultPrefix
 
   /** Returns how to run a statement whose parameters are written `?`. */

@@ -135,12 +135,19 @@ describe("AuthPolicy", () => {
         assert.include(error.message, "publicUrl must be an address, such as https://example.com", url)
       }
       // As a program in JavaScript may misspell them.
-      const misspelt = [["host", `{"hostname":"::1"}`], ["kind", `{"host":"::1","kind":"loopback"}`]] as const
-      for (const [name, written] of misspelt) {
+      const misspelt = [
+        ["{}", "host must be an address, such as 127.0.0.1"],
+        [`{"host":1}`, "host must be an address, such as 127.0.0.1"],
+        [`{"hots":"::1"}`, "hots is not an option; did you mean host?"],
+        [`{"host":"::1","publicURL":"https://box.example"}`, "publicURL is not an option; did you mean publicUrl?"],
+        [`{"host":"::1","kind":"loopback"}`, "kind must be one of"],
+        ["null", "the options must be an object with host, kind, publicUrl, name"]
+      ] as const
+      for (const [written, problem] of misspelt) {
         const options: AuthPolicy.Options = JSON.parse(written)
         const error = yield* Effect.flip(AuthPolicy.make(options))
-        assert.instanceOf(error, AuthPolicy.InvalidAuthPolicyOptions, name)
-        assert.include(error.message, `${name} must be `)
+        assert.instanceOf(error, AuthPolicy.InvalidAuthPolicyOptions, written)
+        assert.include(error.message, problem)
       }
     }))
 

@@ -81,4 +81,21 @@ describe("the resources and clients of a host", () => {
         assert.strictEqual(yield* outcome(client([uri])), "made", uri)
       }
     }).pipe(Effect.provide(Services)))
+
+  it.effect("AGENT-01: are of the form that they have to have, also without a compiler", () =>
+    Effect.gen(function*() {
+      const misspelt: ReadonlyArray<readonly [object, string]> = [
+        [{ resources: [{ resource: "/mcp", scope: ["runs:read"] }] }, "resources must be a list whose members have"],
+        [{ resources: { resource: "/mcp" } }, "resources must be a list whose members have"],
+        [{ clients: [{ id: "c", name: "C", redirectUri: "http://127.0.0.1/" }] }, "redirectUris: a list of texts"],
+        [{ scopes: "runs:read" }, "scopes must be a list of texts"],
+        [{ prefix: 1 }, "prefix must be a path"],
+        [{ resorces: [] }, "resorces is not an option; did you mean resources?"]
+      ]
+      for (const [options, problem] of misspelt) {
+        const error = yield* Effect.flip(AuthorizationServer.make(options))
+        assert.instanceOf(error, AuthorizationServer.InvalidAuthorizationServerOptions)
+        assert.include(error.message, problem)
+      }
+    }).pipe(Effect.provide(Services)))
 })

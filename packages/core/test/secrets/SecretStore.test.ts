@@ -3,8 +3,9 @@ import { assert, it } from "@effect/vitest"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as SecretStoreSuite from "@sallyport/testing/SecretStoreSuite"
 import * as Layer from "effect/Layer"
+import { leavingNothing } from "./leavingNothing.ts"
 
-SecretStoreSuite.suite("memory", Layer.provide(SecretStore.layerMemory, NodeCrypto.layer))
+SecretStoreSuite.suite("memory", Layer.provide(leavingNothing(SecretStore.layerMemory), NodeCrypto.layer))
 
 it("an error is printed under its tag, and names a secret only where one is concerned", () => {
   const cause = new Error("disk full")

@@ -27,6 +27,7 @@ import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { inspect } from "node:util"
 import { argumentsOf } from "../../../../test-support/programs.ts"
+import { leavingNothing } from "./leavingNothing.ts"
 
 const Platform = Layer.mergeAll(NodeFileSystem.layer, NodePath.layer, NodeCrypto.layer)
 
@@ -39,7 +40,7 @@ SecretStoreSuite.suite(
   "file system",
   Layer.unwrap(Effect.map(
     temporaryDirectory,
-    (directory) => SecretStore.layerFileSystem(`${directory}/state/secrets`)
+    (directory) => leavingNothing(SecretStore.layerFileSystem(`${directory}/state/secrets`))
   )).pipe(Layer.provide(Platform))
 )
 

@@ -35,23 +35,30 @@ export interface Options {
   readonly heartbeatInterval?: Duration.Input | undefined
 }
 
-/** Makes a function that says how long the reads of a session may take. They end with the session, and with the server. */
-export const make = Effect.fnUntraced(function*(options: Options | undefined): Effect.fn.Return<
+/**
+ * Makes a function that says how long the reads of a session may take. They end with the session, and with the server.
+ * `others` names the options that only these routes have.
+ */
+export const make = Effect.fnUntraced(function*(
+  options: Options | undefined,
+  others: ReadonlyArray<string> = []
+): Effect.fn.Return<
   (session: Session) => LiveOptions,
   InvalidStreamsRoutesOptions,
   SessionCredentialService
 > {
   const awaitEnd = yield* ConnectionEnd.make
   const open = yield* ConnectionEnd.makeOpen
-  const read = ServiceOptions.fromObject<Options, InvalidStreamsRoutesOptions>(
-    options ?? {},
-    (problem) => new InvalidStreamsRoutesOptions({ problem })
-  )
-  const times = {
-    longPollMillis: yield* read.millis("longPollTimeout", "20 seconds"),
-    sseMillis: yield* read.millis("sseDuration", "60 seconds"),
-    heartbeatMillis: yield* read.millis("heartbeatInterval", "15 seconds")
-  }
+  const times = yield* ServiceOptions.decodeObject(options, {
+    invalid: (problem) => new InvalidStreamsRoutesOptions({ problem }),
+    decode: (read: ServiceOptions.Reader<Options, InvalidStreamsRoutesOptions>) =>
+      Effect.all({
+        longPollMillis: read.millis("longPollTimeout", "20 seconds"),
+        sseMillis: read.millis("sseDuration", "60 seconds"),
+        heartbeatMillis: read.millis("heartbeatInterval", "15 seconds")
+      }),
+    others: ["prefix", "owner", "publicUrl", ...others]
+  })
   // A reader whose session cannot be looked up connects again, and is told.
   return (session) => ({ ...times, open: open(session), until: Effect.asVoid(awaitEnd(session)) })
 })

@@ -60,7 +60,11 @@ export const settings = (rule: Options["allowWebhook"]) =>
   ServiceOptions.make({
     prefix: "SALLYPORT_SUBSCRIPTIONS",
     invalid: (problem) => new InvalidStreamSubscriptionsOptions({ problem }),
+    others: ["allowWebhook"],
     decode: Effect.fnUntraced(function*<E>(read: ServiceOptions.Reader<Options, E>): Effect.fn.Return<Settings, E> {
+      if (rule !== undefined && typeof rule !== "function") {
+        return yield* read.refuse("allowWebhook must be a function that tells of a URL whether it may be called")
+      }
       return {
         allowLoopback: yield* read.flag("allowLoopback", false),
         allowWebhook: rule ?? (() => true),

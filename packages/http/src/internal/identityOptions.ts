@@ -11,6 +11,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { IpNetwork } from "effect/net/IpNetwork"
 import * as Schema from "effect/Schema"
+import * as Input from "@sallyport/core/Input"
 import type { IdentityNotAdmitted, IdentityUnavailable } from "./identityErrors.ts"
 
 /**
@@ -204,6 +205,30 @@ export const isSecureUrl = (text: string, options: { readonly loopback: boolean 
     (url.protocol === "https:" || (options.loopback && url.protocol === "http:" && isLoopback(url.hostname)))
 }
 
+/** What a host without a compiler may have wrong. What the options mean is looked at after this. */
+const optionRules: Readonly<Record<keyof Options, Input.Rule>> = {
+  admit: Input.callable,
+  issuers: Input.listOf({
+    issuer: Input.required(Input.text),
+    audiences: Input.required(Input.texts),
+    authorizedParties: Input.texts,
+    algorithms: Input.texts,
+    jwksUri: Input.text,
+    header: Input.text,
+    singleUse: Input.flag
+  }),
+  proxies: Input.listOf({
+    header: Input.required(Input.text),
+    from: Input.required({ is: Array.isArray, expected: "a list of networks" }),
+    issuer: Input.text
+  }),
+  clockSkew: Input.any,
+  maxAge: Input.any,
+  rereadInterval: Input.any,
+  keysLifetime: Input.any,
+  sessionLifetime: Input.any
+}
+
 const maxNameLength = 255 - issuerPrefix.length
 const isName = (text: string) => Text.isKey(text, maxNameLength) && Text.isLine(text, maxNameLength)
 const headerName = /^[a-z0-9-]{1,64}$/
@@ -237,21 +262,29 @@ export const settings = <R>(
   options: Options<R>,
   policy: Descriptor
 ): Effect.Effect<Settings, InvalidIdentityProvidersOptions> =>
-  decode(
-    ServiceOptions.fromObject<Options<R>, InvalidIdentityProvidersOptions>(options, invalid),
-    options,
-    policy
-  )
+  ServiceOptions.decodeObject(options, {
+    invalid,
+    decode: (read: ServiceOptions.Reader<Options<R>, InvalidIdentityProvidersOptions>) =>
+      Input.callable.is(options?.admit)
+        ? decode(read, options, policy)
+        : read.refuse("admit must be a function that decides about an identity"),
+    others: Object.keys(optionRules)
+  })
 
 /** Decodes options that stand in the configuration, under a policy. */
 export const settingsFromConfig = (
   policy: Descriptor
 ): Effect.Effect<Settings, Config.ConfigError | InvalidIdentityProvidersOptions> =>
-  decode(
-    ServiceOptions.fromConfig<Options, InvalidIdentityProvidersOptions>("SALLYPORT_IDENTITY", invalid),
-    {},
-    policy
-  )
+  Effect.gen(function*() {
+    const read = ServiceOptions.fromConfig<Options, InvalidIdentityProvidersOptions>("SALLYPORT_IDENTITY", invalid)
+    // Proxies stand in code alone.
+    const issuers = yield* read.required(
+      "issuers",
+      "issuers with their audiences, such as https://accounts.example=client-id, separated by commas",
+      readIssuers
+    )
+    return yield* decode(read, { issuers }, policy)
+  })
 
 const decode = <R, E>(
   read: ServiceOptions.Reader<Options<R>, E>,
@@ -259,15 +292,12 @@ const decode = <R, E>(
   policy: Descriptor
 ): Effect.Effect<Settings, E> =>
   Effect.gen(function*() {
+    const misuse = Input.misuse(optionRules, options)
+    if (misuse !== undefined) return yield* read.refuse(misuse)
     if (policy.kind === "unsafe-no-auth") {
       return yield* read.refuse("under the policy unsafe-no-auth everyone is let in; choose another, or leave them out")
     }
-    const written = options.issuers ?? (yield* read.optional(
-      "issuers",
-      "issuers with their audiences, such as https://accounts.example=client-id, separated by commas",
-      readIssuers
-    )) ?? []
-    const issuers = written.map((one): IssuerSettings => ({
+    const issuers = (options.issuers ?? []).map((one): IssuerSettings => ({
       issuer: one.issuer,
       audiences: one.audiences,
       authorizedParties: one.authorizedParties ?? one.audiences,

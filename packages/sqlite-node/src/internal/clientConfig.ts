@@ -54,6 +54,30 @@ export interface SqliteClientConfig {
   readonly busyTimeout?: Duration.Input | undefined
 }
 
+const options: Readonly<Record<keyof SqliteClientConfig, true>> = {
+  filename: true,
+  readonly: true,
+  prepareCacheSize: true,
+  prepareCacheTTL: true,
+  disableWAL: true,
+  spanAttributes: true,
+  transformResultNames: true,
+  transformQueryNames: true,
+  synchronous: true,
+  busyTimeout: true
+}
+
+/** Says what is wrong with a configuration of a host without a compiler, or nothing. */
+export const problemOf = (config: SqliteClientConfig): string | undefined => {
+  const { filename, ...others } = config ?? {}
+  const unknown = Object.keys(others).find((name) => !Object.hasOwn(options, name))
+  return typeof filename !== "string" || filename === ""
+    ? "`filename` must be the path of a database file, such as ./app.db, or :memory:"
+    : unknown === undefined
+    ? undefined
+    : `\`${unknown}\` is not an option; these are: ${Object.keys(options).join(", ")}`
+}
+
 /** Says in the error of a variable what it must be. */
 const expecting = (expected: string) => <A>(config: Config.Config<A>): Config.Config<A> =>
   Config.orElse(config, ({ cause }) =>
@@ -75,7 +99,7 @@ const optional = <A>(config: Config.Config<A>): Config.Config<A | undefined> =>
  */
 export const config: Config.Config<SqliteClientConfig> = Config.all({
   filename: Config.NonEmptyString("SALLYPORT_SQLITE_FILENAME").pipe(
-    expecting("SALLYPORT_SQLITE_FILENAME must be the path of a database file, such as ./app.db")
+    expecting("SALLYPORT_SQLITE_FILENAME is not set, or empty; set it to the path of a database file, such as ./app.db")
   ),
   synchronous: optional(Config.Literals(["FULL", "NORMAL", "OFF"], "SALLYPORT_SQLITE_SYNCHRONOUS")).pipe(
     expecting("SALLYPORT_SQLITE_SYNCHRONOUS must be one of FULL, NORMAL, OFF")

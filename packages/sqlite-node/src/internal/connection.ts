@@ -13,8 +13,8 @@ import { SqlError, SqlSyntaxError, UnknownError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import { closeSync, openSync, statSync } from "node:fs"
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite"
-import type { SqliteClientConfig } from "./clientConfig.ts"
-import { fromThrown, openError } from "./errors.ts"
+import { problemOf, type SqliteClientConfig } from "./clientConfig.ts"
+import { fromThrown, misconfigured, openError } from "./errors.ts"
 import * as LockWaits from "./lockWaits.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
@@ -323,6 +323,8 @@ export const warnIfReplaced = (db: DatabaseSync): Effect.Effect<void, never, Sco
 
 /** Opens the database of `options` and closes it with the scope. */
 export const open = (options: SqliteClientConfig): Effect.Effect<SqliteConnection, SqlError, Scope.Scope> => {
+  const misuse = problemOf(options)
+  if (misuse !== undefined) return Effect.fail(misconfigured(misuse))
   const failed = (cause: unknown) => openError(cause, options.filename, options.readonly === true)
   const openHandle = Effect.try({
     try: () => {

@@ -5,7 +5,8 @@ import {
   SqlError,
   type SqlErrorReason,
   SqlSyntaxError,
-  UniqueViolation
+  UniqueViolation,
+  UnknownError
 } from "effect/sql/SqlError"
 
 /** What the driver was doing when SQLite refused. It becomes the `operation` of the reason. */
@@ -97,6 +98,12 @@ const openAdvice = (errcode: number | undefined, readonly: boolean): string => {
     default:
       return "Check `filename` and the state of the disk."
   }
+}
+
+/** Creates the error of a configuration with which no database can be opened. */
+export const misconfigured = (problem: string): SqlError => {
+  const message = `${failure.open}: ${problem}`
+  return new SqlError({ reason: new UnknownError({ cause: new Error(message), message, operation: "open" }) })
 }
 
 /** Creates the error of a database that could not be opened, naming the file and the remedy. */

@@ -4,8 +4,10 @@
 import type * as Config from "effect/Config"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Input from "../../Input.ts"
 import * as ServiceOptions from "../../ServiceOptions.ts"
 import * as Text from "../../Text.ts"
 import * as AccessScope from "../AccessScope.ts"
@@ -78,6 +80,30 @@ export interface Settings {
   readonly codeMillis: number
 }
 
+/** What a host without a compiler may have wrong. What the options mean is looked at after this. */
+const optionRules: Readonly<Record<keyof Options, Input.Rule>> = {
+  prefix: Input.rule(Schema.String, "a path"),
+  resources: Input.listOf({
+    resource: Input.required(Input.text),
+    scopes: Input.required(Input.texts),
+    name: Input.text,
+    introspection: {
+      is: (of) =>
+        Predicate.hasProperty(of, "id") && Input.text.is(of.id) && Predicate.hasProperty(of, "secret") &&
+        Input.redacted.is(of.secret),
+      expected: "{ id, secret }"
+    }
+  }),
+  scopes: Input.texts,
+  clients: Input.listOf({
+    id: Input.required(Input.text),
+    name: Input.required(Input.text),
+    redirectUris: Input.required(Input.texts)
+  }),
+  redirectSchemes: Input.texts,
+  codeLifetime: Input.any
+}
+
 const isResource = ({ introspection, resource }: Resource): boolean => {
   if (resource.startsWith("/")) {
     return introspection === undefined && resource.length > 1 && URL.parse(resource, "http://a")?.pathname === resource
@@ -112,12 +138,12 @@ export const settings = (
   policy: Descriptor,
   vocabulary: ReadonlyArray<AccessScope.AccessScope>
 ): Effect.Effect<Settings, InvalidAuthorizationServerOptions> =>
-  decode(
-    ServiceOptions.fromObject<Options, InvalidAuthorizationServerOptions>(options, invalid),
-    options,
-    policy,
-    vocabulary
-  )
+  ServiceOptions.decodeObject(options, {
+    invalid,
+    decode: (read: ServiceOptions.Reader<Options, InvalidAuthorizationServerOptions>) =>
+      decode(read, options ?? {}, policy, vocabulary),
+    others: Object.keys(optionRules)
+  })
 
 /** Decodes options that stand in the configuration, under a policy. Resources and the prefix stand in code alone. */
 export const settingsFromConfig = (
@@ -139,6 +165,8 @@ const decode = <E>(
   vocabulary: ReadonlyArray<AccessScope.AccessScope>
 ): Effect.Effect<Settings, E> =>
   Effect.gen(function*() {
+    const misuse = Input.misuse(optionRules, options)
+    if (misuse !== undefined) return yield* read.refuse(misuse)
     const { publicUrl } = policy
     if (policy.kind === "unsafe-no-auth") {
       return yield* read.refuse("under the policy unsafe-no-auth no one is signed in who could consent")

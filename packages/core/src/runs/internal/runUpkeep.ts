@@ -8,20 +8,21 @@ import * as Outage from "../../Outage.ts"
 import * as Sweeper from "../../Sweeper.ts"
 import type { RunEventLogError } from "./runErrors.ts"
 
-/** Does a step in batches, unless the clock has jumped. */
+/** Does a step in batches, unless the clock has jumped. `others` names the options that are not about that. */
 export const layer = <A, R, RBatch>(
   name: string,
   options: Sweeper.Options | undefined,
   batchSize: number,
   sentences: Parameters<typeof Outage.make>[0],
-  make: Effect.Effect<(limit: number) => Effect.Effect<ReadonlyArray<A>, RunEventLogError, RBatch>, never, R>
+  make: Effect.Effect<(limit: number) => Effect.Effect<ReadonlyArray<A>, RunEventLogError, RBatch>, never, R>,
+  others?: ReadonlyArray<string>
 ): Layer.Layer<never, Sweeper.InvalidSweeperOptions, Exclude<R | RBatch, Scope.Scope>> =>
   Layer.effectDiscard(Effect.gen(function*() {
     const batch = yield* make
     const { batchSize: limit, intervalMillis } = yield* Sweeper.settings(name, options, {
       interval: "500 millis",
       batchSize
-    })
+    }, others)
     const outage = Outage.make(sentences)()
     const steadiness = yield* Sweeper.makeSteadiness
     // Not a `Sweeper`, which rests for a second first: runs of a process that died are seen to as soon as another is there.

@@ -35,12 +35,14 @@ const invalid = (problem: string) => new InvalidSecretStoreOptions({ problem })
 
 const prefix = "SALLYPORT_SECRETS"
 
+const decode = <E>(read: ServiceOptions.Reader<Options, E>) => read.count("keepVersions", 2)
+
 /** Decodes the options of a store: how many versions it keeps. */
-export const settings = ServiceOptions.make({
-  prefix,
-  invalid,
-  decode: <E>(read: ServiceOptions.Reader<Options, E>) => read.count("keepVersions", 2)
-})
+export const settings = ServiceOptions.make({ prefix, invalid, decode })
+
+/** Decodes those of a store in tables, whose names are other options. */
+export const tableSettings = (options: Options | undefined): Effect.Effect<number, InvalidSecretStoreOptions> =>
+  ServiceOptions.decodeObject(options, { invalid, decode, others: ["prefix"] })
 
 /** Decodes the options of a store on a directory, which the configuration names. */
 export const directorySettings = Effect.suspend(() => {
