@@ -3,6 +3,7 @@
  * tests, and power never fails in one: what waits for a disk would prove nothing more, and takes a quarter of the time.
  */
 import { execFile } from "node:child_process"
+import { rmSync } from "node:fs"
 import { chmod, mkdtemp, rm, statfs, writeFile } from "node:fs/promises"
 import { freemem } from "node:os"
 import { join } from "node:path"
@@ -37,5 +38,6 @@ export default async () => {
   if (directory === undefined) return
   // The processes that run tests get it as they get the rest of the environment.
   process.env["TMPDIR"] = directory
-  return () => rm(directory, { recursive: true, force: true })
+  // Also if the run is interrupted, which skips what is done at its end.
+  process.once("exit", () => rmSync(directory, { recursive: true, force: true }))
 }
