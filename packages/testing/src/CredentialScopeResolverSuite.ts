@@ -88,7 +88,7 @@ export const suite = <E>(
 
   const resolver = (
     memberships: ReturnType<typeof makeMemberships>,
-    options: CredentialScopeResolver.Options & {
+    { activeKey = 1, previousKeys = [], ...options }: CredentialScopeResolver.Options & {
       readonly activeKey?: number
       readonly previousKeys?: ReadonlyArray<number>
     } = {}
@@ -98,8 +98,8 @@ export const suite = <E>(
         memberships.layer,
         requirements,
         SecretKeys.layerKeys({
-          active: keyBytes(options.activeKey ?? 1),
-          previous: (options.previousKeys ?? []).map(keyBytes)
+          active: keyBytes(activeKey),
+          previous: previousKeys.map(keyBytes)
         })
       ])
     )

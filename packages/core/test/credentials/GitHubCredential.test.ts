@@ -33,10 +33,10 @@ const check = Effect.fnUntraced(function*(
         })
       ))
   })
-  const validator = yield* GitHubCredential.makeValidator(options).pipe(
+  const { token, ...given } = options
+  const validator = yield* GitHubCredential.makeValidator(given).pipe(
     Effect.provideService(HttpClient.HttpClient, client)
   )
-  const { token } = options
   const verdict = yield* validator(
     token === undefined ? Option.none() : Option.some(new Map([["value", Redacted.make(token)]]))
   )
