@@ -251,19 +251,21 @@ const problemOf = <Field extends string>(
 }
 
 /**
- * Makes a rule of lists whose members have fields as other rules say, and no others.
+ * Makes a rule of lists whose members have fields as other rules say, and no others. Each field of a member needs a rule.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const listOf = (rules: Readonly<Record<string, Rule>>): Rule => ({
+export const listOf = <A>(rules: { readonly [Field in keyof A]-?: Rule }): Rule => ({
   is: (list) =>
     Array.isArray(list) &&
     list.every((member) =>
       ServiceOptions.unknownOption(member, Object.keys(rules)) === undefined && problemOf(rules, member) === undefined
     ),
   expected: `a list whose members have ${
-    Object.entries(rules).map(([field, { expected, isRequired }]) => `${field}${isRequired ? "" : "?"}: ${expected}`)
+    Object.entries<Rule>(rules).map(([field, { expected, isRequired }]) =>
+      `${field}${isRequired ? "" : "?"}: ${expected}`
+    )
       .join(", ")
   }`
 })

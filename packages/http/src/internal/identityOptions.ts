@@ -208,7 +208,7 @@ export const isSecureUrl = (text: string, options: { readonly loopback: boolean 
 /** What a host without a compiler may have wrong. What the options mean is looked at after this. */
 const optionRules: Readonly<Record<keyof Options, Input.Rule>> = {
   admit: Input.callable,
-  issuers: Input.listOf({
+  issuers: Input.listOf<Issuer>({
     issuer: Input.required(Input.text),
     audiences: Input.required(Input.texts),
     authorizedParties: Input.texts,
@@ -217,7 +217,7 @@ const optionRules: Readonly<Record<keyof Options, Input.Rule>> = {
     header: Input.text,
     singleUse: Input.flag
   }),
-  proxies: Input.listOf({
+  proxies: Input.listOf<ProxyHeader>({
     header: Input.required(Input.text),
     from: Input.required({ is: Array.isArray, expected: "a list of networks" }),
     issuer: Input.text

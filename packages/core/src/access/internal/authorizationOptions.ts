@@ -83,7 +83,7 @@ export interface Settings {
 /** What a host without a compiler may have wrong. What the options mean is looked at after this. */
 const optionRules: Readonly<Record<keyof Options, Input.Rule>> = {
   prefix: Input.rule(Schema.String, "a path"),
-  resources: Input.listOf({
+  resources: Input.listOf<Resource>({
     resource: Input.required(Input.text),
     scopes: Input.required(Input.texts),
     name: Input.text,
@@ -95,10 +95,11 @@ const optionRules: Readonly<Record<keyof Options, Input.Rule>> = {
     }
   }),
   scopes: Input.texts,
-  clients: Input.listOf({
+  clients: Input.listOf<OAuthClient>({
     id: Input.required(Input.text),
     name: Input.required(Input.text),
-    redirectUris: Input.required(Input.texts)
+    redirectUris: Input.required(Input.texts),
+    alwaysProves: Input.flag
   }),
   redirectSchemes: Input.texts,
   codeLifetime: Input.any
