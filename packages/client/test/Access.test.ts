@@ -355,7 +355,10 @@ describe("a session", () => {
       assert.deepStrictEqual(state.authenticated ? state.session.scopes : [], ["runs:read"])
 
       const history = yield* access.history({ kind: "pairingLink", search: "TABLET" })
-      assert.deepStrictEqual([history.events.map(({ event }) => event), history.next], [["pairingLinkUpserted"], null])
+      assert.deepStrictEqual([history.events.map(({ event }) => event), history.next], [
+        ["pairingLinkRemoved", "pairingLinkUpserted"],
+        null
+      ])
 
       const second = yield* access.issueLink()
       assert.deepStrictEqual((yield* access.links).map(({ id }) => id), [second.link.id])
