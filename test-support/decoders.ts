@@ -111,7 +111,7 @@ const answersOf = <Id extends string, Groups extends HttpApiGroup.Constraint>(ap
     onGroup: () => {},
     onEndpoint: ({ endpoint, group, successes }) => {
       for (const [schema] of successes.values()) {
-        if (isAnswerSchema(schema)) found.push([`${group.identifier}.${endpoint.name}`, schema])
+        if (isAnswerSchema(schema)) found.push([`${group.identifier}.${endpoint.identifier}`, schema])
       }
     }
   })
