@@ -2,13 +2,13 @@
  * Connects to one server: its address, and an HTTP client that sends the session's credential.
  */
 import * as PairingUrl from "@sallyport/core/access/PairingUrl"
+import * as Input from "@sallyport/core/Input"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import type { HttpClientError } from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
-import * as Input from "@sallyport/core/Input"
 import { Credentials } from "./Credentials.ts"
 import type { TokenStorageError } from "./TokenStorage.ts"
 

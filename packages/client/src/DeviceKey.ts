@@ -5,6 +5,7 @@
  * A key is made once and then kept. Storage that cannot be read is an error, and never leads to another key: that would
  * be another device, which the owner would have to approve again.
  */
+import * as Input from "@sallyport/core/Input"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -16,7 +17,6 @@ import * as Base64Url from "effect/encoding/Base64Url"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Input from "@sallyport/core/Input"
 import * as KeyDatabase from "./internal/keyDatabase.ts"
 
 // -----------------------------------------------------------------------------

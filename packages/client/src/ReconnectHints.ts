@@ -1,10 +1,10 @@
 /**
  * Tells the client when to connect again at once, rather than when its wait is over.
  */
+import * as Input from "@sallyport/core/Input"
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
-import * as Input from "@sallyport/core/Input"
 
 /**
  * Says what has happened to the device: it is `online` again, so that its connections from before are lost; or its program

@@ -2,10 +2,10 @@
  * Provides the whole client as one layer.
  */
 import type { InvalidBaseUrl } from "@sallyport/core/access/PairingUrl"
+import * as Input from "@sallyport/core/Input"
 import type { SecureRandom } from "effect/crypto/SecureRandom"
 import type { HttpClient } from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
-import * as Input from "@sallyport/core/Input"
 import * as Access from "./Access.ts"
 import * as AccessFeed from "./AccessFeed.ts"
 import * as Approval from "./Approval.ts"

@@ -1,6 +1,7 @@
 /**
  * Keeps the token of a client that does not use a cookie, with the refresh token for the next one.
  */
+import * as Input from "@sallyport/core/Input"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -9,7 +10,6 @@ import * as KeyValueStore from "effect/persistence/KeyValueStore"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
-import * as Input from "@sallyport/core/Input"
 import * as WebLock from "./internal/webLock.ts"
 
 /**

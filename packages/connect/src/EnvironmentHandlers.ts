@@ -18,6 +18,7 @@ import {
   WaitRequest
 } from "@sallyport/contract/ConnectProtocol"
 import type * as WireError from "@sallyport/contract/WireError"
+import * as Input from "@sallyport/core/Input"
 import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import {
@@ -38,7 +39,6 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Schema from "effect/Schema"
-import * as Input from "@sallyport/core/Input"
 import * as EnvironmentLink from "./EnvironmentLink.ts"
 import * as Identity from "./Identity.ts"
 import { type Options, settings } from "./internal/environmentOptions.ts"

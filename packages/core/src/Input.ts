@@ -2,9 +2,9 @@
  * What callers give to a service: checked before anything is looked up or stored, so that no store has to have an opinion.
  */
 import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Struct from "effect/Struct"
 import * as ServiceOptions from "./ServiceOptions.ts"
 import * as Text from "./Text.ts"
 
@@ -239,13 +239,10 @@ export const check =
     return problem === undefined ? Effect.void : Effect.fail(invalid(problem))
   }
 
-const problemOf = <Field extends string>(
-  rules: Readonly<Record<Field, Rule>>,
-  input: { readonly [F in Field]?: unknown }
-) => {
-  for (const field of Struct.keys(rules)) {
-    const { expected, is, isRequired = false } = rules[field]
-    if (input[field] === undefined ? isRequired : !is(input[field])) return { field, expected }
+const problemOf = (rules: Readonly<Record<string, Rule>>, input: unknown) => {
+  for (const [field, { expected, is, isRequired = false }] of Object.entries(rules)) {
+    const value = Predicate.hasProperty(input, field) ? input[field] : undefined
+    if (value === undefined ? isRequired : !is(value)) return { field, expected }
   }
   return undefined
 }
@@ -295,6 +292,6 @@ export const demand = <const Rules extends Readonly<Record<string, Rule>>>(
 export const misuse = (rules: Readonly<Record<string, Rule>>, given: unknown): string | undefined => {
   const unknown = ServiceOptions.unknownOption(given, Object.keys(rules))
   if (unknown !== undefined) return unknown
-  const problem = problemOf(rules, given as Readonly<Record<string, unknown>>)
+  const problem = problemOf(rules, given)
   return problem === undefined ? undefined : `${problem.field} must be ${problem.expected}`
 }

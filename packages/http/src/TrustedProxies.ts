@@ -6,6 +6,7 @@
  * codes of one client are counted for all. With it, they count if the connection comes from a proxy that the host
  * runs itself.
  */
+import * as Input from "@sallyport/core/Input"
 import * as Effect from "effect/Effect"
 import * as Headers from "effect/http/Headers"
 import * as HttpMiddleware from "effect/http/HttpMiddleware"
@@ -16,7 +17,6 @@ import * as IpNetwork from "effect/net/IpNetwork"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as Input from "@sallyport/core/Input"
 import * as Hosts from "./internal/hosts.ts"
 
 /**

@@ -6,6 +6,7 @@
  * the lease instead of waiting for ever. The run log's settings say how long a stream is kept; `ttlMs` is not used.
  * Deleting a stream hides it at once and frees its id; its bytes are deleted when their retention is over.
  */
+import * as Input from "@sallyport/core/Input"
 import { isEnded, type Run, type RunEnd, type RunEventEncoded, type RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError } from "@sallyport/core/runs/RunEventLog"
 import {
@@ -19,7 +20,6 @@ import * as Base64 from "effect/encoding/Base64"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
-import * as Input from "@sallyport/core/Input"
 import { type HeldRun, holdRun } from "./internal/heldRun.ts"
 import { ownerRule, toAsyncIterable } from "./internal/interop.ts"
 import { formatPosition, parsePosition } from "./internal/position.ts"

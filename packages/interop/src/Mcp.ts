@@ -6,6 +6,7 @@
  * durable stream of `@sallyport/durable-streams`, and not a run.
  */
 import type { EventStore } from "@modelcontextprotocol/sdk/server/streamableHttp.js"
+import * as Input from "@sallyport/core/Input"
 import type { RunOwner } from "@sallyport/core/runs/Run"
 import type { StreamInfo } from "@sallyport/durable-streams/DurableStream"
 import { DurableStreams, type DurableStreamsError } from "@sallyport/durable-streams/DurableStreams"
@@ -14,7 +15,6 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Semaphore from "effect/Semaphore"
-import * as Input from "@sallyport/core/Input"
 import { ownerRule } from "./internal/interop.ts"
 
 /**

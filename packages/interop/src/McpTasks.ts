@@ -16,6 +16,7 @@ import {
   type Server,
   type ServerContext
 } from "@modelcontextprotocol/server"
+import * as Input from "@sallyport/core/Input"
 import { answerOf, isEnded, isRunId, progressOf, questionOf, type Run, type RunEnd } from "@sallyport/core/runs/Run"
 import type { RunEventEncoded, RunOwner, RunQuestion } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError, type RunWriter } from "@sallyport/core/runs/RunEventLog"
@@ -27,7 +28,6 @@ import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Input from "@sallyport/core/Input"
 import { ownerRule, toJson } from "./internal/interop.ts"
 
 /**

@@ -5,13 +5,13 @@
  * A stream is a run: exactly one caller produces it, and if its process dies, readers get an error within the lease. The run
  * log's settings say how long a stream is known after its end. What a producer makes is durable before a reader has it.
  */
+import * as Input from "@sallyport/core/Input"
 import { isEnded, type Run, type RunEnd, type RunEventEncoded, type RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError } from "@sallyport/core/runs/RunEventLog"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import * as Input from "@sallyport/core/Input"
 import { type HeldRun, holdRun } from "./internal/heldRun.ts"
 import { ownerRule } from "./internal/interop.ts"
 

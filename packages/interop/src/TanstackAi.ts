@@ -6,6 +6,7 @@
  * the first request, and does not call the model again. A run whose process died ends for its readers with a
  * `RUN_ERROR` whose code is the run log's reason, such as `stale_run`.
  */
+import * as Input from "@sallyport/core/Input"
 import type { Run, RunEnd, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError } from "@sallyport/core/runs/RunEventLog"
 import type { StreamChunk, StreamDurability } from "@tanstack/ai"
@@ -16,7 +17,6 @@ import * as Schedule from "effect/Schedule"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as Input from "@sallyport/core/Input"
 import { type HeldRun, holdRun } from "./internal/heldRun.ts"
 import { codeOf, ownerRule, toAsyncIterable, toJson } from "./internal/interop.ts"
 import { formatPosition, parsePosition, type Position } from "./internal/position.ts"

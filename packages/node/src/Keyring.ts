@@ -4,6 +4,7 @@
  * The module `@napi-rs/keyring` does the work. It is an optional peer dependency, loaded when the layer is built, so that a host without a keyring
  * neither installs nor loads it.
  */
+import * as Input from "@sallyport/core/Input"
 import * as SecretKeys from "@sallyport/core/secrets/SecretKeys"
 import type * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as Context from "effect/Context"
@@ -13,7 +14,6 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Input from "@sallyport/core/Input"
 
 /**
  * Reads and writes entries of the OS keyring. An entry belongs to a service (the application) and an account in it.

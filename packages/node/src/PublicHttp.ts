@@ -5,6 +5,7 @@
  * the connection is made to those very addresses, so that a name that changes its mind in between leads nowhere else.
  * Redirects are not followed.
  */
+import * as Input from "@sallyport/core/Input"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -16,7 +17,6 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import * as Input from "@sallyport/core/Input"
 import * as Dns from "node:dns/promises"
 import * as Http from "node:http"
 import * as Https from "node:https"

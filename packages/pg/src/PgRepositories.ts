@@ -3,11 +3,11 @@
  * comes the `Clock` of {@link SqlClock.layer}: what is provided with the repositories, the services and the server, has the
  * database's time of day, so that nodes whose own clocks are minutes apart agree on what has ended.
  */
+import * as Input from "@sallyport/core/Input"
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import type { Repositories } from "@sallyport/core/Repositories"
 import type * as Migrations from "@sallyport/core/sql/Migrations"
 import * as SqlClock from "@sallyport/core/sql/SqlClock"
-import * as Input from "@sallyport/core/Input"
 import * as SqlRepositories from "@sallyport/core/SqlRepositories"
 import type * as Config from "effect/Config"
 import * as Layer from "effect/Layer"

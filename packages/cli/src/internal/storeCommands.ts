@@ -60,8 +60,8 @@ interface DatabaseFlags {
 }
 
 /**
- * Returns the database that the flags name, if they name one. An empty name is a mistake of who set the variable: SQLite in
- * its place would be another store.
+ * Returns the database that the flags name, if they name one. An empty name is a mistake, and SQLite in its place would be
+ * another store. An empty variable is one that is not set.
  */
 export const databaseOf = Effect.fnUntraced(function*(flags: DatabaseFlags): Effect.fn.Return<
   PgDatabase.Options | undefined,
@@ -72,9 +72,8 @@ export const databaseOf = Effect.fnUntraced(function*(flags: DatabaseFlags): Eff
   if (Redacted.value(url) === "") {
     return yield* new CommandFailed({
       code: "Failed",
-      message:
-        "The URL of the database is empty; set SALLYPORT_DATABASE_URL, or --database-url, to an address of the form " +
-        "postgres://user:password@host:5432/database, or unset it for a database in the state directory"
+      message: "The URL of the database is empty; set --database-url to an address of the form " +
+        "postgres://user:password@host:5432/database, or leave it out for a database in the state directory"
     })
   }
   return { url, prepare: Option.getOrUndefined(flags.databasePrepare) }

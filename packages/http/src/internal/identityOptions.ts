@@ -4,6 +4,7 @@
 import { type Descriptor, isLoopback } from "@sallyport/core/access/AuthPolicy"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import { issuerPrefix } from "@sallyport/core/access/Session"
+import * as Input from "@sallyport/core/Input"
 import * as ServiceOptions from "@sallyport/core/ServiceOptions"
 import * as Text from "@sallyport/core/Text"
 import type * as Config from "effect/Config"
@@ -11,7 +12,6 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { IpNetwork } from "effect/net/IpNetwork"
 import * as Schema from "effect/Schema"
-import * as Input from "@sallyport/core/Input"
 import type { IdentityNotAdmitted, IdentityUnavailable } from "./identityErrors.ts"
 
 /**

@@ -1,10 +1,10 @@
+import * as Input from "@sallyport/core/Input"
 import type { RunEventLogErrorReason } from "@sallyport/core/runs/RunEventLog"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as Input from "@sallyport/core/Input"
 
 /** Takes owners of runs and streams. */
 export const ownerRule: Input.Rule = Input.required({
