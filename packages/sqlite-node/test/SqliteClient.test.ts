@@ -53,6 +53,30 @@ describe("statements", () => {
       assert.deepStrictEqual(yield* sql`DELETE FROM users`.values, [])
     }))
 
+  it.effect("name the columns of each row, whatever they are called and whatever becomes of the table", () =>
+    Effect.gen(function*() {
+      const sql = yield* connect({ filename: ":memory:" })
+      yield* sql`CREATE TABLE one (a, "__proto__")`
+      yield* sql`INSERT INTO one VALUES (1, 'x')`
+      const entries = (statement: Effect.Effect<ReadonlyArray<object>, SqlError>) =>
+        Effect.map(statement, (rows) => rows.map((row) => Object.entries(row)))
+      const all = sql`SELECT * FROM one`
+      const changed = sql`UPDATE one SET "__proto__" = 'x' RETURNING *`
+      const named = sql`SELECT a AS first, "__proto__" FROM one`
+      const twice = sql`SELECT a, a AS "a", a + 1 AS b FROM one`
+      const unnamed = sql`SELECT 1 + 1, '', NULL AS ""`
+      assert.deepStrictEqual(yield* entries(all), [[["a", 1], ["__proto__", "x"]]])
+      assert.deepStrictEqual(yield* entries(changed), [[["a", 1], ["__proto__", "x"]]])
+      assert.deepStrictEqual(yield* entries(named), [[["first", 1], ["__proto__", "x"]]])
+      assert.deepStrictEqual(yield* entries(twice), [[["a", 1], ["b", 2]]])
+      assert.deepStrictEqual(yield* entries(unnamed), [[["1 + 1", 2], ["''", ""], ["", null]]])
+      yield* sql`ALTER TABLE one RENAME COLUMN a TO z`
+      yield* sql`ALTER TABLE one ADD COLUMN more DEFAULT 5`
+      assert.deepStrictEqual(yield* entries(all), [[["z", 1], ["__proto__", "x"], ["more", 5]]])
+      assert.deepStrictEqual(yield* Effect.map(changed, (rows) => rows.map(Object.keys)), [["z", "__proto__", "more"]])
+      assert.strictEqual((yield* Effect.exit(named))._tag, "Failure")
+    }))
+
   it.effect("give rows that schemas decode", () =>
     Effect.gen(function*() {
       const sql = yield* connect({ filename: ":memory:" })

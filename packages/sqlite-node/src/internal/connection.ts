@@ -24,6 +24,8 @@ interface Prepared {
   readonly sql: string
   readonly statement: StatementSync
   readonly expiresAt: number
+  /** The names of its columns, once it has returned a row; null if `node:sqlite` is to name them each time. */
+  names: ReadonlyArray<string> | null | undefined
   returnsRows: boolean | undefined
   arrays: boolean
   bigInts: boolean
@@ -91,6 +93,9 @@ const encodeParameters = (params: ReadonlyArray<unknown> | undefined): Array<SQL
   return encoded
 }
 
+// A member of this name would not be one of the object.
+const namesChange = /\*|__proto__/i
+
 const prepare = (db: DatabaseSync, sql: string, expiresAt: number): Prepared => {
   let statement: StatementSync
   try {
@@ -107,7 +112,9 @@ const prepare = (db: DatabaseSync, sql: string, expiresAt: number): Prepared => 
       reason: new SqlSyntaxError({ cause: new Error(message), message, operation: "prepare" })
     })
   }
-  return { sql, statement, expiresAt, returnsRows: undefined, arrays: false, bigInts: false }
+  // A star stands for the columns that a table has at the time, and not every runtime's `node:sqlite` has arrays.
+  const names = namesChange.test(sql) || statement.setReturnArrays === undefined ? null : undefined
+  return { sql, statement, expiresAt, names, returnsRows: undefined, arrays: false, bigInts: false }
 }
 
 /** Creates a lookup of prepared statements that keeps the `capacity` most recently used ones, each for `timeToLive`. */
@@ -147,6 +154,12 @@ const setFlags = (prepared: Prepared, arrays: boolean, bigInts: boolean): void =
   }
 }
 
+const toObject = (names: ReadonlyArray<string>, row: ReadonlyArray<unknown>): object => {
+  const object: Record<string, unknown> = {}
+  for (let i = 0; i < names.length; i++) object[names[i] ?? ""] = row[i]
+  return object
+}
+
 /** Creates the connection over an open handle. Each operation runs statements synchronously, and adds no span. */
 const make = (
   db: DatabaseSync,
@@ -167,18 +180,26 @@ const make = (
   const run = <A>(evaluate: (fiber: AnyFiber) => A): Effect.Effect<A, SqlError> =>
     Effect.withFiber((fiber) => attempt("execute", () => evaluate(fiber)))
 
+  // The objects of `node:sqlite` are dictionaries to the engine: a row takes half the time to make and read if it comes as
+  // an array and is made an object here.
   const rows = (
     prepared: Prepared,
     params: ReadonlyArray<unknown> | undefined,
     fiber: AnyFiber
   ): ReadonlyArray<object> => {
-    setFlags(prepared, false, fiber.getRef(SafeIntegers))
-    return prepared.statement.all(...encodeParameters(params))
+    if (prepared.names === null) {
+      setFlags(prepared, false, fiber.getRef(SafeIntegers))
+      return prepared.statement.all(...encodeParameters(params))
+    }
+    const found = values(prepared, params, fiber)
+    if (found.length === 0) return []
+    const names = prepared.names ??= prepared.statement.columns().map(({ name }) => name)
+    return found.map((row) => toObject(names, row))
   }
 
   const values = (
     prepared: Prepared,
-    params: ReadonlyArray<unknown>,
+    params: ReadonlyArray<unknown> | undefined,
     fiber: AnyFiber
   ): ReadonlyArray<ReadonlyArray<unknown>> => {
     setFlags(prepared, true, fiber.getRef(SafeIntegers))

@@ -58,14 +58,10 @@ const pageBytes = 1024 * 1024
 const maxLooksPerQuery = 100
 
 const eventsOf = (runId: string, rows: ReadonlyArray<RunEventRow>): Array<RunEventEncoded> =>
-  rows.map((row): RunEventEncoded => ({
-    runId: runId as RunId,
-    seq: Option.some(row.seq),
-    ...(row.firstSeq == null ? {} : { firstSeq: row.firstSeq }),
-    kind: row.kind,
-    data: row.data,
-    atMillis: row.atMillis
-  }))
+  rows.map(({ atMillis, data, firstSeq, kind, seq }): RunEventEncoded => {
+    const event = { runId: runId as RunId, seq: Option.some(seq), kind, data, atMillis }
+    return firstSeq == null ? event : { ...event, firstSeq }
+  })
 
 /** Tells whether events follow a cursor, and one another, without a gap. */
 const isWhole = (rows: ReadonlyArray<RunEventRow>, cursor: number): boolean =>
