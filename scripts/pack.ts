@@ -8,6 +8,7 @@ import { execFile } from "node:child_process"
 import { mkdir, readdir, readFile, rm } from "node:fs/promises"
 import { basename, join, resolve } from "node:path"
 import { promisify } from "node:util"
+import { annotateDirectory } from "./annotate.ts"
 import { bundle } from "./bundle.ts"
 import { setup as pages } from "./pages.ts"
 
@@ -53,6 +54,7 @@ export const names = async (): Promise<ReadonlyArray<string>> => (await readdir(
 export const build = async () => {
   for (const name of await names()) await rm(join(directoryOf(name), "dist"), { recursive: true, force: true })
   await run("tsc", ["-b", "tsconfig.build.json"], { cwd: root, maxBuffer })
+  for (const name of await names()) await annotateDirectory(join(directoryOf(name), "dist"))
   await pages()
   await bundle(join(directoryOf("cli"), "dist"))
 }
