@@ -11,7 +11,7 @@ import * as Stream from "effect/Stream"
 import { encode } from "uqr"
 import * as Browser from "../../../test-support/browser.ts"
 import { type Client, connect, having, network, start } from "../../client/test/support.ts"
-import { axe, bundle, pageRoutes, postsOf, problemsOf, signIn, text } from "./support.ts"
+import { axe, bundle, pageRoutes, postsOf, problemsOf, signIn, text, textMeanwhile } from "./support.ts"
 
 const { step } = Browser
 
@@ -190,12 +190,12 @@ describe("the connections in a browser", () => {
         yield* axe(page, "revoke-counts")
         yield* step(() => page.getByLabel(/Also revoke what it let in/).check())
         posts.length = 0
-        yield* step(() => page.locator("dialog [data-kind=danger]").dblclick())
+        // What goes leaves its place for a moment later, so that nothing moves under a pointer.
+        const leaving = /Revoked by owner\./
+        yield* textMeanwhile(page, leaving, step(() => page.locator("dialog [data-kind=danger]").dblclick()))
         yield* text(page, /Phone was revoked\. So was 1 other\. 1 connection closed\. 1 open link stopped working\./)
         assert.deepStrictEqual(posts, ["/api/auth/sessions/revoke"])
         assert.strictEqual(yield* step(() => page.evaluate(() => document.activeElement?.id)), "devices-h")
-        // What goes leaves its place for a moment later, so that nothing moves under a pointer.
-        yield* text(page, /Revoked by owner\./)
         for (const ended of [phone, tablet]) assert.isFalse((yield* ended.access.refresh).authenticated)
         assert.deepStrictEqual(yield* owner.access.links, [])
 
@@ -317,8 +317,8 @@ describe("the connections in a browser", () => {
           data.flat().filter((isDark) => isDark).length + 1
         )
         yield* axe(page, "link")
-        yield* step(() => page.getByRole("button", { name: "Copy the address" }).click())
-        yield* text(page, /Copied/)
+        const copy = step(() => page.getByRole("button", { name: "Copy the address" }).click())
+        yield* textMeanwhile(page, /Copied/, copy)
         yield* step(() => page.evaluate(() => Object.assign(document, { execCommand: () => false })))
         yield* step(() => page.getByRole("button", { name: "Copy the code" }).click())
         yield* text(page, /The text is selected: copy it by hand\./)

@@ -101,6 +101,10 @@ export const text = (page: Page, wanted: RegExp) =>
     }).catch(async () => assert.match(await page.innerText("body"), wanted))
   )
 
+/** Does something, and waits for a text that is shown for a moment only: it is looked for from before. */
+export const textMeanwhile = <A, E, R>(page: Page, wanted: RegExp, action: Effect.Effect<A, E, R>) =>
+  Effect.all([text(page, wanted), action], { concurrency: 2, discard: true })
+
 /** Signs the page's browser in. */
 export const signIn = (page: Page, url: string, code: string) =>
   step(async () => {
