@@ -93,8 +93,8 @@ const encodeParameters = (params: ReadonlyArray<unknown> | undefined): Array<SQL
   return encoded
 }
 
-// A member of this name would not be one of the object.
-const namesChange = /\*|__proto__/i
+// A star stands for the columns that a table has at the time, and an object takes a member `__proto__` for what it is made of.
+const isNamedEachTime = /\*|__proto__/i
 
 const prepare = (db: DatabaseSync, sql: string, expiresAt: number): Prepared => {
   let statement: StatementSync
@@ -112,8 +112,8 @@ const prepare = (db: DatabaseSync, sql: string, expiresAt: number): Prepared => 
       reason: new SqlSyntaxError({ cause: new Error(message), message, operation: "prepare" })
     })
   }
-  // A star stands for the columns that a table has at the time, and not every runtime's `node:sqlite` has arrays.
-  const names = namesChange.test(sql) || statement.setReturnArrays === undefined ? null : undefined
+  // Not every runtime's `node:sqlite` has arrays.
+  const names = isNamedEachTime.test(sql) || statement.setReturnArrays === undefined ? null : undefined
   return { sql, statement, expiresAt, names, returnsRows: undefined, arrays: false, bigInts: false }
 }
 
