@@ -166,6 +166,8 @@ describe("the connections in a browser", () => {
       Effect.gen(function*() {
         const { code, owner, page, posts, problems, wire } = yield* opened
         yield* signIn(page, wire.url, Redacted.value(code))
+        // Who comes in from now on is new to this visit.
+        yield* text(page, /Live[^]*This device/)
         // The browser lets a phone in, the phone a tablet, which makes a link.
         const letIn = (from: typeof owner, label: string) =>
           Effect.gen(function*() {
@@ -179,7 +181,7 @@ describe("the connections in a browser", () => {
         yield* tablet.access.issueLink({ label: "Grandma’s" })
         yield* Effect.forkScoped(Stream.runDrain((yield* feedOf(phone)).follow))
         yield* text(page, /Phone[^]*Kitchen tablet/)
-        yield* text(page, /Phone\s+(?:Program\s+)?Here now/)
+        yield* text(page, /Phone\s+New since your last visit\s+Here now/)
 
         const row = page.locator("#devices li", { has: page.locator(".sp-name", { hasText: "Phone" }) })
         yield* step(() => row.getByText("Let in 1 other").click())
