@@ -5,7 +5,7 @@
  */
 import { readdir, readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { parseAst } from "vite"
+import { parseAst, type Plugin } from "vite"
 
 interface Node {
   readonly type: string
@@ -39,6 +39,16 @@ export const annotate = (code: string): string => {
   return annotated + code.slice(from)
 }
 
+const packages = join(import.meta.dirname, "../packages/")
+
+/** Marks the sources of packages for a build by Vite, which then leaves out of them what it leaves out of what is published. */
+export const annotated: Plugin = {
+  name: "annotated",
+  enforce: "post",
+  transform: (code, id) =>
+    id.startsWith(packages) && /\.tsx?$/.test(id) ? { code: annotate(code), map: null } : undefined
+}
+
 /** Marks what is built into a directory. The lines of its maps stay right; columns after a mark are off by its length. */
 export const annotateDirectory = async (directory: string) => {
   for (const entry of await readdir(directory, { recursive: true })) {
@@ -50,6 +60,5 @@ export const annotateDirectory = async (directory: string) => {
 }
 
 if (import.meta.main) {
-  const packages = join(import.meta.dirname, "../packages")
   for (const name of await readdir(packages)) await annotateDirectory(join(packages, name, "dist"))
 }

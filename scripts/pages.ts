@@ -15,7 +15,7 @@ const module = join(output, "pages.js")
 
 const sources = [
   "package-lock.json",
-  "scripts/pages.ts",
+  "scripts/{annotate,pages}.ts",
   "packages/web/pages/**/*.{tsx,css}",
   "packages/{react,client,contract,core}/src/**/*.{ts,tsx,css}"
 ]
@@ -34,12 +34,14 @@ const isFresh = async () => {
 const files = async () => {
   // Only who builds needs it.
   const { build } = await import("vite")
+  const { annotated } = await import("./annotate.ts")
   const entries = (await readdir(join(web, "pages"))).filter((name) => name !== "page.tsx")
   const built = await build({
     root: web,
     configFile: false,
     logLevel: "error",
     resolve: { conditions: ["sallyport-source", "module", "browser"] },
+    plugins: [annotated],
     // Whatever the environment is called, the pages are built for production.
     oxc: { jsx: { runtime: "automatic", development: false } },
     define: { "process.env.NODE_ENV": JSON.stringify("production") },

@@ -3,7 +3,7 @@ import { join } from "node:path"
 import { promisify } from "node:util"
 import { gzip } from "node:zlib"
 import { build } from "vite"
-import { annotate } from "../../scripts/annotate.ts"
+import { annotated } from "../../scripts/annotate.ts"
 import type { Row, Section } from "./measure.ts"
 
 interface Sizes {
@@ -11,7 +11,10 @@ interface Sizes {
   readonly other: number
 }
 
-/** Bundles a program for browsers from the packages as they are published, with Effect's modules in a chunk of their own, and returns KiB after `gzip -9`. */
+/**
+ * Bundles a program for browsers from the packages as they are published, with Effect's modules in a chunk of their own, and
+ * returns KiB after `gzip -9`.
+ */
 const bundle = async (program: string): Promise<Sizes> => {
   const entry = "\0program"
   const built = await build({
@@ -23,11 +26,7 @@ const bundle = async (program: string): Promise<Sizes> => {
       name: "program",
       resolveId: (id) => id === "program" ? entry : undefined,
       load: (id) => id === entry ? program : undefined
-    }, {
-      name: "annotate",
-      enforce: "post",
-      transform: (code, id) => /\/packages\//.test(id) ? { code: annotate(code), map: null } : undefined
-    }],
+    }, annotated],
     build: {
       write: false,
       modulePreload: false,

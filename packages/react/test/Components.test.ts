@@ -166,7 +166,7 @@ describe("the connections in a browser", () => {
       Effect.gen(function*() {
         const { code, owner, page, posts, problems, wire } = yield* opened
         yield* signIn(page, wire.url, Redacted.value(code))
-        // Who comes in from now on is new to this visit.
+        // A device that comes in from now on is new since the last visit.
         yield* text(page, /Live[^]*This device/)
         // The browser lets a phone in, the phone a tablet, which makes a link.
         const letIn = (from: typeof owner, label: string) =>

@@ -101,7 +101,7 @@ export const text = (page: Page, wanted: RegExp) =>
     }).catch(async () => assert.match(await page.innerText("body"), wanted))
   )
 
-/** Does something, and waits for a text that is shown for a moment only: it is looked for from before. */
+/** Waits for a text that an action shows for a moment only. The text is looked for before the action begins. */
 export const textMeanwhile = <A, E, R>(page: Page, wanted: RegExp, action: Effect.Effect<A, E, R>) =>
   Effect.all([text(page, wanted), action], { concurrency: 2, discard: true })
 

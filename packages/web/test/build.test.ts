@@ -9,7 +9,7 @@ const root = NPath.join(import.meta.dirname, "../../..")
 /** Makes a checkout of its own, of which no other test reads the pages: with the programs that it depends on, and no page. */
 const checkout = Effect.map(temporaryDirectory, (directory) => {
   const path = NPath.join(directory, "checkout")
-  for (const name of ["package.json", "package-lock.json", "scripts/pages.ts"]) {
+  for (const name of ["package.json", "package-lock.json", "scripts/annotate.ts", "scripts/pages.ts"]) {
     NFS.cpSync(NPath.join(root, name), NPath.join(path, name))
   }
   const modules = NPath.join(path, "node_modules")

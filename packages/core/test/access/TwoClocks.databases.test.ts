@@ -101,7 +101,7 @@ for (const { layer, name } of databases) {
               const { code: brief } = yield* here.run(
                 here.links.issue({ issuedBy: "operator", scopes: [], lifetime: "50 millis" })
               )
-              // A node knows the database's time as exactly as the database answers in time.
+              // The slower the database answers, the less exactly a node knows its time.
               yield* there.run(there.links.preview({ ...redemption, credential: brief })).pipe(
                 Effect.repeat({ schedule: Schedule.spaced("20 millis") }),
                 Effect.flip

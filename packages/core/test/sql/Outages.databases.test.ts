@@ -456,7 +456,7 @@ describe("PostgreSQL that does not answer", { concurrent: true }, () => {
         assert.include(error.message, "start again")
         yield* breaking(net, "COMMIT\0", "pass")
         const another = yield* open(1, false)
-        // An attempt of these may have no answer in time either.
+        // One of these attempts may time out too, after the database has committed it.
         yield* eventually(Effect.provideContext(migrate, another))
         const found = yield* eventually(Effect.provideContext(
           SqlClient.SqlClient.use((sql) => sql`SELECT * FROM ${sql(`first_${then}`)}`),

@@ -93,8 +93,8 @@ const encodeParameters = (params: ReadonlyArray<unknown> | undefined): Array<SQL
   return encoded
 }
 
-// A star stands for the columns that a table has at the time, and an object takes a member `__proto__` for what it is made of.
-const isNamedEachTime = /\*|__proto__/i
+// A star stands for the columns that the table has at the time. Assigning `__proto__` sets an object's prototype.
+const namedEachTime = /\*|__proto__/i
 
 const prepare = (db: DatabaseSync, sql: string, expiresAt: number): Prepared => {
   let statement: StatementSync
@@ -113,7 +113,7 @@ const prepare = (db: DatabaseSync, sql: string, expiresAt: number): Prepared => 
     })
   }
   // Not every runtime's `node:sqlite` has arrays.
-  const names = isNamedEachTime.test(sql) || statement.setReturnArrays === undefined ? null : undefined
+  const names = namedEachTime.test(sql) || statement.setReturnArrays === undefined ? null : undefined
   return { sql, statement, expiresAt, names, returnsRows: undefined, arrays: false, bigInts: false }
 }
 
@@ -180,8 +180,8 @@ const make = (
   const run = <A>(evaluate: (fiber: AnyFiber) => A): Effect.Effect<A, SqlError> =>
     Effect.withFiber((fiber) => attempt("execute", () => evaluate(fiber)))
 
-  // The objects of `node:sqlite` are dictionaries to the engine: a row takes half the time to make and read if it comes as
-  // an array and is made an object here.
+  // V8 keeps the objects of `node:sqlite` as dictionaries. Rows that come as arrays and become objects here take half the
+  // time to make and to read.
   const rows = (
     prepared: Prepared,
     params: ReadonlyArray<unknown> | undefined,
