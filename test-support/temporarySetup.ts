@@ -2,7 +2,7 @@
  * Keeps the temporary files of a test run in memory, if the system has a large directory there. Processes are killed in
  * tests, and power never fails in one: what waits for a disk would prove nothing more, and takes a quarter of the time.
  */
-import { execFile } from "node:child_process"
+import { execFile, spawn } from "node:child_process"
 import { rmSync } from "node:fs"
 import { chmod, mkdtemp, rm, statfs, writeFile } from "node:fs/promises"
 import { freemem } from "node:os"
@@ -40,4 +40,10 @@ export default async () => {
   process.env["TMPDIR"] = directory
   // Also if the run is interrupted, which skips what is done at its end.
   process.once("exit", () => rmSync(directory, { recursive: true, force: true }))
+  // Also if the run is killed: then the operating system closes the pipe that this process waits on.
+  const keeper = spawn("sh", ["-c", `cat; rm -rf "$0"`, directory], {
+    detached: true,
+    stdio: ["pipe", "ignore", "ignore"]
+  })
+  keeper.unref()
 }
