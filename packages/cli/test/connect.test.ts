@@ -52,7 +52,7 @@ const run = (state: string, ...args: ReadonlyArray<string>) => show(state, ...ar
 /** Changes the database of a state directory without a change in the feed. */
 const tamper = (state: string, statement: string) =>
   Effect.sync(() => {
-    const database = new DatabaseSync(NPath.join(state, "sallyport.db"))
+    const database = new DatabaseSync(NPath.join(state, "sallyport.db"), { timeout: 10_000 })
     database.exec(`PRAGMA ignore_check_constraints = ON; ${statement}`)
     database.close()
   })

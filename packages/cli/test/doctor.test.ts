@@ -93,7 +93,7 @@ const breaks: ReadonlyArray<readonly [string, string, (state: string) => void, R
     "database",
     (state) => {
       NFS.rmSync(NPath.join(state, "sallyport.db"))
-      const database = new DatabaseSync(NPath.join(state, "sallyport.db"))
+      const database = new DatabaseSync(NPath.join(state, "sallyport.db"), { timeout: 10_000 })
       database.exec("CREATE TABLE something (other TEXT)")
       database.close()
     },
@@ -103,7 +103,7 @@ const breaks: ReadonlyArray<readonly [string, string, (state: string) => void, R
     "a database of a newer version",
     "database",
     (state) => {
-      const database = new DatabaseSync(NPath.join(state, "sallyport.db"))
+      const database = new DatabaseSync(NPath.join(state, "sallyport.db"), { timeout: 10_000 })
       database.exec("INSERT INTO sallyport_access_migrations (migration_id, name) VALUES (9000, 'later')")
       database.close()
     },
@@ -125,7 +125,7 @@ const breaks: ReadonlyArray<readonly [string, string, (state: string) => void, R
     "a mode that no version knows",
     "who may connect",
     (state) => {
-      const database = new DatabaseSync(NPath.join(state, "sallyport.db"))
+      const database = new DatabaseSync(NPath.join(state, "sallyport.db"), { timeout: 10_000 })
       database.exec("PRAGMA ignore_check_constraints = ON")
       database.exec("UPDATE sallyport_connect_settings SET mode = 'everyone'")
       database.close()

@@ -85,7 +85,7 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
         const aged = yield* copy
         yield* ask(aged, ["expired"], { pendingLifetime: "1 millis" })
         const broken = yield* copy
-        const database = new DatabaseSync(NPath.join(broken, "sallyport.db"))
+        const database = new DatabaseSync(NPath.join(broken, "sallyport.db"), { timeout: 10_000 })
         database.exec("PRAGMA ignore_check_constraints = ON")
         database.exec("UPDATE sallyport_connect_settings SET mode = 'everyone'")
         database.exec("DROP TABLE sallyport_run_events")

@@ -118,7 +118,7 @@ const form = { "content-type": "application/x-www-form-urlencoded" }
 const withoutTable = (state: string, table: string) => <A, E, R>(self: Effect.Effect<A, E, R>) => {
   const run = (statement: string) =>
     Effect.sync(() => {
-      const database = new DatabaseSync(NPath.join(state, "sallyport.db"))
+      const database = new DatabaseSync(NPath.join(state, "sallyport.db"), { timeout: 10_000 })
       database.exec(`PRAGMA legacy_alter_table = ON; PRAGMA busy_timeout = 10000; ${statement}`)
       database.close()
     })

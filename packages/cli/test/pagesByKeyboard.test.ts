@@ -168,7 +168,7 @@ describe("the owner's page by the keyboard alone", () => {
         // A mode that the server does not know cannot be chosen over: Tab leads to asking again, which changes nothing.
         const tamper = (mode: string) =>
           Effect.sync(() => {
-            const database = new DatabaseSync(NPath.join(state, "sallyport.db"))
+            const database = new DatabaseSync(NPath.join(state, "sallyport.db"), { timeout: 10_000 })
             database.exec(
               `PRAGMA ignore_check_constraints = ON; UPDATE sallyport_connect_settings SET mode = '${mode}'`
             )

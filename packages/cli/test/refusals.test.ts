@@ -198,7 +198,7 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
       `OPS-06: a database of a newer version (${service})`,
       Effect.map(usedState, (state) => {
         const path = NPath.join(state, "sallyport.db")
-        const database = new DatabaseSync(path)
+        const database = new DatabaseSync(path, { timeout: 10_000 })
         database.exec(`INSERT INTO sallyport_${service}_migrations (migration_id, name) VALUES (9000, 'later')`)
         database.close()
         return {
@@ -451,7 +451,7 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
     Effect.map(Sallyport.freshState, (state) => {
       NFS.mkdirSync(state, { mode: 0o700 })
       const path = NPath.join(state, "sallyport.db")
-      const database = new DatabaseSync(path)
+      const database = new DatabaseSync(path, { timeout: 10_000 })
       database.exec("CREATE TABLE sallyport_sessions (something TEXT)")
       database.close()
       return { args: ["--port", "0", "--state-dir", state], names: [path, "sallyport_sessions"] }
@@ -476,7 +476,7 @@ describe("sallyport serve refuses to start, changes nothing, and says why and wh
       const state = yield* usedState
       const path = NPath.join(state, "sallyport.db")
       const database = yield* Effect.acquireRelease(
-        Effect.sync(() => new DatabaseSync(path)),
+        Effect.sync(() => new DatabaseSync(path, { timeout: 10_000 })),
         (database) => Effect.sync(() => database.close())
       )
       database.exec("PRAGMA locking_mode = EXCLUSIVE")

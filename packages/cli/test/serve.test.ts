@@ -15,7 +15,9 @@ const { timeout } = Programs
 /** Reads rows as another process on the same database. */
 const rows = (stateDirectory: string, statement: string) =>
   Effect.acquireUseRelease(
-    Effect.sync(() => new DatabaseSync(NPath.join(stateDirectory, "sallyport.db"), { readOnly: true })),
+    Effect.sync(() =>
+      new DatabaseSync(NPath.join(stateDirectory, "sallyport.db"), { readOnly: true, timeout: 10_000 })
+    ),
     (database) => Effect.sync(() => database.prepare(statement).all()),
     (database) => Effect.sync(() => database.close())
   )

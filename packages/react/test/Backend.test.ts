@@ -39,7 +39,7 @@ const ask = (stateDirectory: string, clients: ReadonlyArray<readonly [thumbprint
 /** Changes the database behind the backend's back. */
 const tamper = (state: string, statement: string) =>
   Effect.sync(() => {
-    const database = new DatabaseSync(NPath.join(state, "sallyport.db"))
+    const database = new DatabaseSync(NPath.join(state, "sallyport.db"), { timeout: 10_000 })
     database.exec(`PRAGMA ignore_check_constraints = ON; ${statement}`)
     database.close()
   })
