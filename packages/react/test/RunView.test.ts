@@ -6,7 +6,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
 import * as Browser from "../../../test-support/browser.ts"
 import { connect, having, network, start } from "../../client/test/support.ts"
-import { axe, bundle, pageRoutes, postsOf, problemsOf, signIn, text } from "./support.ts"
+import { axe, bundle, pageRoutes, postsOf, problemsOf, refuse, signIn, text } from "./support.ts"
 
 const { step } = Browser
 
@@ -199,7 +199,14 @@ describe("a run in a browser", () => {
         yield* step(() => page.getByRole("button", { name: `Open the run of ${running.threadId}` }).click())
         yield* text(page, /You are following it live\./)
         yield* axe(page, "runs")
-        yield* step(() => page.getByRole("button", { name: `Stop the run of ${running.threadId}` }).dblclick())
+        // A refusal is told, and the run can be stopped again.
+        const stop = page.getByRole("button", { name: `Stop the run of ${running.threadId}` })
+        yield* step(() => page.route("**/abort", refuse(403, { _tag: "Forbidden", code: "scope_required" })))
+        yield* step(() => stop.click())
+        yield* text(page, /Your session may not do this\./)
+        yield* step(() => page.waitForSelector("#runs button[aria-label^=Stop][aria-disabled=false]"))
+        yield* step(() => page.unroute("**/abort"))
+        yield* step(() => stop.dblclick())
         yield* text(page, /The run was stopped\./)
         yield* step(() => page.waitForSelector("#runs .sp-tag[data-state=me]", { state: "detached" }))
         assert.deepStrictEqual((yield* rows)[0], [running.threadId, "Stopped", "1 event"])

@@ -8,7 +8,7 @@ import * as Redacted from "effect/Redacted"
 import type { Page, Route } from "playwright-core"
 import * as Browser from "../../../test-support/browser.ts"
 import { type Client, connect, having, sentence, type ServerOptions, start } from "../../client/test/support.ts"
-import { bundle, pageRoutes, postsOf, problemsOf, signIn, text } from "./support.ts"
+import { bundle, pageRoutes, postsOf, problemsOf, refuse, signIn, text } from "./support.ts"
 
 const { step } = Browser
 
@@ -40,14 +40,6 @@ const says = Effect.fnUntraced(function*(page: Page, part: string, lines: Readon
   }
   assert.deepStrictEqual(yield* linesOf(page, part), lines, of)
 })
-
-/** Answers as the server does that refuses. */
-const refuse = (status: number, error: { readonly _tag: string; readonly code: string }) => (route: Route) =>
-  route.fulfill({
-    status,
-    contentType: "application/json",
-    body: JSON.stringify({ message: sentence, retryable: false, traceId: "0".repeat(32), ...error })
-  })
 
 const askForNew = "Ask for a new one: on a paired device, open Connections and choose “Let another device in”."
 
