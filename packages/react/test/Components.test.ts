@@ -10,8 +10,8 @@ import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import { encode } from "uqr"
 import * as Browser from "../../../test-support/browser.ts"
-import { type Client, connect, having, network, start } from "../../client/test/support.ts"
-import { axe, bundle, pageRoutes, postsOf, problemsOf, signIn, text, textMeanwhile } from "./support.ts"
+import { type Client, connect, having, network, sentence, start } from "../../client/test/support.ts"
+import { axe, bundle, pageRoutes, postsOf, problemsOf, refuse, signIn, text, textMeanwhile } from "./support.ts"
 
 const { step } = Browser
 
@@ -268,6 +268,10 @@ describe("the connections in a browser", () => {
         yield* owner.access.revokeLink(link.id)
         yield* text(page, /owner withdrew this link\./)
         yield* axe(page, "link-withdrawn")
+        yield* step(() => page.route("**/pairing-links", refuse(409, { _tag: "Conflict", code: "too_many_links" })))
+        yield* step(() => page.getByRole("button", { name: "Make the same link again" }).click())
+        yield* step(() => page.locator("dialog [role=alert]", { hasText: sentence }).waitFor())
+        yield* step(() => page.unroute("**/pairing-links"))
         yield* step(() => page.getByRole("button", { name: "Make the same link again" }).dblclick())
         yield* step(() => page.waitForSelector("dialog .sp-copy code"))
         const again = yield* owner.access.links
