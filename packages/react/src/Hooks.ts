@@ -9,7 +9,7 @@ import * as Approval from "@sallyport/client/Approval"
 import type { ClientError } from "@sallyport/client/ClientError"
 import * as Runs from "@sallyport/client/Runs"
 import type { RunsError } from "@sallyport/client/RunsError"
-import type { EndedView, PairingPreview, SessionView } from "@sallyport/contract/AccessSchemas"
+import type { EndedView, SessionView } from "@sallyport/contract/AccessSchemas"
 import type { AccessEntry, AccessHistory } from "@sallyport/contract/AccessGroup"
 import type { ConnectClientView } from "@sallyport/contract/ConnectGroup"
 import { CredentialApi } from "@sallyport/contract/CredentialGroup"
@@ -165,22 +165,6 @@ export const useSession = (): Pick<Store.Snapshot, "session" | "fault" | "ended"
 
 const logout = Access.Access.use((access) => access.logout)
 const refresh = Access.Access.use((access) => Effect.asVoid(access.refresh))
-
-/**
- * Returns the requests that pair this device. Run them by {@link useActions}, so that a code is sent once.
- *
- * @category hooks
- * @since 0.1.0
- */
-export const usePairing = (): {
-  readonly preview: (code: Redacted.Redacted) => Effect.Effect<PairingPreview, ClientError, Access.Access>
-  readonly pair: (options: Access.PairOptions) => Effect.Effect<void, ClientError, Access.Access>
-} => pairing
-
-const pairing = {
-  preview: (code: Redacted.Redacted) => Access.Access.use((access) => access.preview(code)),
-  pair: (options: Access.PairOptions) => Access.Access.use((access) => access.pair(options))
-}
 
 /**
  * Returns the devices and open links, live, and the requests that change them.
