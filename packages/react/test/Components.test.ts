@@ -193,7 +193,7 @@ describe("the connections in a browser", () => {
         yield* step(() => page.getByLabel(/Also revoke what it let in/).check())
         posts.length = 0
         // What goes leaves its place for a moment later, so that nothing moves under a pointer.
-        const leaving = /Revoked by owner\./
+        const leaving = /Signed out by owner\./
         yield* textMeanwhile(page, leaving, step(() => page.locator("dialog [data-kind=danger]").dblclick()))
         yield* text(page, /Phone was revoked\. So was 1 other\. 1 connection closed\. 1 open link stopped working\./)
         assert.deepStrictEqual(posts, ["/api/auth/sessions/revoke"])
@@ -205,7 +205,7 @@ describe("the connections in a browser", () => {
         yield* text(page, /Guest/)
         yield* step(() => page.getByRole("button", { name: "Revoke Guest" }).click())
         yield* guest.access.logout
-        yield* text(page, /Revoke Guest\?\s+Revoked by owner\./)
+        yield* text(page, /Revoke Guest\?\s+Signed out by owner\./)
         assert.strictEqual(yield* step(() => page.locator("dialog [data-kind=danger]").count()), 0)
         yield* step(() => page.getByRole("button", { name: "Close" }).click())
 

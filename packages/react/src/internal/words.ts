@@ -136,7 +136,7 @@ export const by = (name: string): string => actors[name]?.replace("The", "the") 
 export const leaving = (id: string, changes: ReadonlyArray<Change>): string => {
   for (const { data, event } of changes) {
     if (event !== "sessionRemoved" || data.id !== id) continue
-    return data.reason === "expired" ? "It left, because it was not used for long." : `Revoked by ${by(data.actor)}.`
+    return data.reason === "expired" ? "It left, because it was not used for long." : `Signed out by ${by(data.actor)}.`
   }
   return "It has left."
 }
