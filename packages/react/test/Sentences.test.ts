@@ -155,7 +155,7 @@ describe("what the pages say", () => {
           ],
           [
             "without its database",
-            enter(["The server cannot reach its database.", "Try again in a minute. Your code was not used."]),
+            enter(["The server cannot answer now.", "Try again in a minute. Your code was not used."]),
             Effect.as(routed(refuse(503, { _tag: "Unavailable", code: "unavailable" })), good),
             1
           ],
@@ -176,7 +176,7 @@ describe("what the pages say", () => {
               "The server does not answer",
               "Check that it runs and that this device is in the same network.",
               "Trying again by itself.",
-              "Next try in 0:00. Your code is kept and was not used.",
+              "Next try in 0:00. Your code is kept.",
               "Try now"
             ],
             Effect.as(routed((route) => route.abort("connectionrefused")), good),
@@ -736,7 +736,7 @@ describe("what the pages say", () => {
           ],
           [
             refuse(503, { _tag: "Unavailable", code: "unavailable" }),
-            "The server cannot reach its database. Nothing was changed. Try again in a minute."
+            "The server could not finish. It may have been done: look at the list before you try again."
           ],
           [
             (route) => route.abort("connectionreset"),

@@ -336,7 +336,7 @@ export const fault = ({ message, reason }: ClientError | RunsError): string => {
     case "Unreachable":
       return "The answer did not arrive. It may have been done: the list shows what is so once the connection is back."
     case "Unavailable":
-      return "The server cannot reach its database. Nothing was changed. Try again in a minute."
+      return "The server could not finish. It may have been done: look at the list before you try again."
     default:
       return ended(message)
   }
