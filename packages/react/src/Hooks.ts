@@ -52,7 +52,7 @@ import {
   useState,
   useSyncExternalStore
 } from "react"
-import type * as RunFeed from "./internal/runFeed.ts"
+import * as RunFeed from "./internal/runFeed.ts"
 import * as Store from "./Store.ts"
 
 const StoreContext = createContext<Store.Store | undefined>(undefined)
@@ -410,6 +410,8 @@ export interface FollowedRun {
   /** What it has asked and has an answer, the oldest first. */
   readonly answers: ReadonlyArray<RunQuestion & RunAnswer>
   readonly connection: "opening" | "open" | "lost"
+  /** Whether it waits for its turn, behind other runs of its thread. */
+  readonly isQueued: boolean
   readonly end: Option.Option<RunEnd>
   /** Why it cannot be followed. */
   readonly fault: Option.Option<RunsError>
@@ -422,6 +424,7 @@ const nothing: FollowedRun = {
   questions: [],
   answers: [],
   connection: "opening",
+  isQueued: false,
   end: Option.none(),
   fault: Option.none()
 }
@@ -469,11 +472,14 @@ export const useRun = (runId: Option.Option<string>): FollowedRun & {
         // What the run had when the connection opened is told from what it does under the reader's eyes.
         let before = 0
         return store.followRun(id, {
-          onConnection: (isOpen, lastSeq) =>
-            Effect.suspend(() => {
-              if (isOpen) before = lastSeq
-              return change((run) => ({ ...run, connection: isOpen ? "open" : "lost" }))
-            }),
+          onConnection: Option.match({
+            onNone: () => change((run) => ({ ...run, connection: "lost" })),
+            onSome: ({ lastSeq, status }) =>
+              Effect.suspend(() => {
+                before = lastSeq
+                return change((run) => ({ ...run, connection: "open", isQueued: status === "queued" }))
+              })
+          }),
           onEvents: (events) => {
             const data = events.filter((event) => event._tag === "Data")
             const end = Option.fromUndefinedOr(events.find((event) => event._tag === "End"))
@@ -489,6 +495,7 @@ export const useRun = (runId: Option.Option<string>): FollowedRun & {
               events: [...run.events, ...data.map(({ data }) => data)],
               caughtUp: [...run.caughtUp, ...caughtUp],
               progress: Option.orElse(progress, () => run.progress),
+              isQueued: false,
               end: Option.map(end, ({ end }) => end)
             }))
           }
@@ -511,9 +518,6 @@ export const useRun = (runId: Option.Option<string>): FollowedRun & {
 /** How long to wait after a reading of the list of runs, however much happens, and after one that failed. */
 const afterList = Duration.millis(500)
 const afterFailure = Duration.seconds(5)
-
-/** How often a list with a run that waits for its turn is read. */
-const betweenTurns = Duration.seconds(2)
 
 const watchVisibility = (listener: () => void) => {
   document.addEventListener("visibilitychange", listener)
@@ -541,6 +545,17 @@ const advanced = (
   return Option.some(seqs)
 }
 
+const runsOf: (page: Option.Option<Runs.RunPage>) => ReadonlyArray<RunView> = Option.match({
+  onNone: () => [],
+  onSome: ({ runs }) => runs
+})
+
+/** Returns the runs that are not among others. */
+const withoutRuns = (runs: ReadonlyArray<RunView>, others: ReadonlyArray<RunView>): ReadonlyArray<RunView> => {
+  const ids = new Set(others.map(({ runId }) => runId))
+  return runs.filter(({ runId }) => !ids.has(runId))
+}
+
 /**
  * Lists this subject's runs, the newest first, live while the page is in view, wherever they are started; none before the
  * first answer. `readOlder` adds the following page, and is none if there is no further one.
@@ -562,13 +577,22 @@ export const useRuns = (): {
   readonly abort: (runId: string) => Effect.Effect<RunView, RunsError, Runs.Runs>
 } => {
   const store = useStore()
-  const [first, setFirst] = useState(Option.none<Runs.RunPage>())
-  const [older, setOlder] = useState(Option.none<Runs.RunPage>())
+  const [{ first, older }, setRead] = useState<{
+    readonly first: Option.Option<Runs.RunPage>
+    readonly older: Option.Option<Runs.RunPage>
+  }>({ first: Option.none(), older: Option.none() })
   const [fault, setFault] = useState(Option.none<RunsError>())
   const refresh = useMemo(
     () =>
       Effect.map(Runs.Runs.use((runs) => runs.list()), (page) => {
-        setFirst(Option.some(page))
+        setRead(({ first, older }) => ({
+          first: Option.some(page),
+          // The runs that newer ones have pushed off the first page are older ones now.
+          older: Option.map(older, (older) => ({
+            ...older,
+            runs: [...withoutRuns(runsOf(first), page.runs), ...older.runs]
+          }))
+        }))
         setFault(Option.none())
       }),
     []
@@ -576,7 +600,7 @@ export const useRuns = (): {
   const visible = useSyncExternalStore(watchVisibility, isVisible, () => false)
   const listed = useRef<ReadonlyArray<RunView>>([])
   useEffect(() => {
-    listed.current = Option.match(first, { onNone: () => [], onSome: ({ runs }) => runs })
+    listed.current = runsOf(first)
   }, [first])
   useEffect(() => {
     if (!visible) return undefined
@@ -585,18 +609,21 @@ export const useRuns = (): {
         onNone: () => Effect.andThen(refresh, Effect.sleep(afterList)),
         onSome: (seqs) =>
           Effect.sync(() =>
-            setFirst(Option.map((page) => ({
-              ...page,
-              runs: page.runs.map((run) => {
-                const lastSeq = Math.max(run.lastSeq, seqs.get(run.runId) ?? 0)
-                return lastSeq === run.lastSeq ? run : { ...run, lastSeq }
-              })
-            })))
+            setRead(({ first, older }) => ({
+              first: Option.map(first, (page) => ({
+                ...page,
+                runs: page.runs.map((run) => {
+                  const lastSeq = Math.max(run.lastSeq, seqs.get(run.runId) ?? 0)
+                  return lastSeq === run.lastSeq ? run : { ...run, lastSeq }
+                })
+              })),
+              older
+            }))
           )
       })
     // No event tells that a run has its turn.
     const turns = Effect.suspend(() => listed.current.some(({ status }) => status === "queued") ? refresh : Effect.void)
-      .pipe(Effect.repeat(Schedule.spaced(betweenTurns)))
+      .pipe(Effect.repeat(Schedule.spaced(RunFeed.betweenTurns)))
     return store.watch(
       Effect.andThen(refresh, Effect.raceFirst(store.followRuns(take), turns)).pipe(
         Effect.tapError((fault) => Effect.sync(() => setFault(Option.some(fault)))),
@@ -606,22 +633,14 @@ export const useRuns = (): {
     )
   }, [store, refresh, visible])
   const last = Option.orElse(older, () => first)
-  const runs = Option.map(first, ({ runs }) => [
-    ...runs,
-    ...Option.match(older, {
-      onNone: () => [],
-      onSome: (page) => page.runs.filter(({ runId }) => runs.every((run) => run.runId !== runId))
-    })
-  ])
+  const runs = Option.map(first, ({ runs }) => [...runs, ...withoutRuns(runsOf(older), runs)])
   const readOlder = Option.flatMap(last, ({ next }) =>
     next === null ? Option.none() : Option.some(
       Effect.map(Runs.Runs.use((runs) => runs.list({ after: next })), (page) =>
-        setOlder((before) =>
-          Option.some({
-            ...page,
-            runs: [...Option.match(before, { onNone: () => [], onSome: ({ runs }) => runs }), ...page.runs]
-          })
-        ))
+        setRead(({ first, older }) => ({
+          first,
+          older: Option.some({ ...page, runs: [...runsOf(older), ...page.runs] })
+        })))
     ))
   return { runs, fault, readOlder, refresh, abort: abortRun }
 }

@@ -222,6 +222,60 @@ describe("a run in a browser", () => {
   )
 
   it.live(
+    "RUN-22: says that a run waits for its turn until it has it, and lists each run once while newer ones begin",
+    () =>
+      Effect.gen(function*() {
+        const { begin, go, owner, page, problems, steps, wire } = yield* opened
+        const ended = yield* Effect.forEach([1, 2, 3], () =>
+          Effect.tap(begin, ({ runId }) => Effect.orDie(owner.runs.abort(runId))))
+        // The server lists two runs a page.
+        yield* step(() =>
+          page.route(/\/api\/runs(?:\?.*)?$/, async (route) => {
+            const response = await route.fetch({ url: `${wire.url}/api/runs` })
+            const { runs }: { readonly runs: ReadonlyArray<{ readonly runId: string }> } = await response.json()
+            const after = new URL(route.request().url()).searchParams.get("after")
+            const from = runs.findIndex(({ runId }) =>
+              runId === after
+            ) + 1
+            const shown = runs.slice(from, from + 2)
+            await route.fulfill({
+              response,
+              json: { runs: shown, next: from + 2 < runs.length ? shown.at(-1)?.runId : null }
+            })
+          })
+        )
+        yield* step(() => page.goto(`${wire.url}/connections`))
+        const names = step(() => page.locator("#runs .sp-name > span:first-child").allInnerTexts())
+        const listed = (runs: ReadonlyArray<{ readonly threadId: string }>) =>
+          Effect.repeat(names, {
+            until: (names) => names.length === runs.length,
+            schedule: Schedule.spaced("20 millis")
+          }).pipe(Effect.map((names) => assert.deepStrictEqual(names, runs.map(({ threadId }) => threadId))))
+        yield* listed(ended.slice(1).toReversed())
+        yield* step(() => page.getByRole("button", { name: "Show older runs" }).click())
+        yield* listed(ended.toReversed())
+        const first = yield* begin
+        yield* listed([first, ...ended.toReversed()])
+
+        const { threadId } = first
+        const second = yield* Effect.orDie(
+          Effect.flatMap(owner.runs.intent({ threadId, input: 0, whenBusy: "enqueue" }), owner.runs.start)
+        )
+        yield* listed([second, first, ...ended.toReversed()])
+        yield* step(() => page.goto(`${wire.url}/running?run=${second.runId}`))
+        yield* text(page, /^Waiting for its turn\.$/m)
+        yield* axe(page, "run-queued")
+        yield* Queue.offer(steps, "fail")
+        // It has not told anything yet.
+        yield* text(page, /Running\. You are following it live\./)
+        yield* go(total)
+        yield* text(page, /The run is done\. 30 of 30, none lost and none twice\./)
+        assert.deepStrictEqual(problems, [])
+      }),
+    300_000
+  )
+
+  it.live(
     "RUN-20 L-37: asks what a run asks, takes one answer by the keyboard, and tells one that came from elsewhere",
     () =>
       Effect.gen(function*() {
