@@ -4,7 +4,7 @@
  */
 import * as Access from "@sallyport/client/Access"
 import type * as AccessFeed from "@sallyport/client/AccessFeed"
-import * as Connection from "@sallyport/client/Connection"
+import type * as Connection from "@sallyport/client/Connection"
 import * as Approval from "@sallyport/client/Approval"
 import type { ClientError } from "@sallyport/client/ClientError"
 import * as Runs from "@sallyport/client/Runs"
@@ -12,7 +12,6 @@ import type { RunsError } from "@sallyport/client/RunsError"
 import type { EndedView, SessionView } from "@sallyport/contract/AccessSchemas"
 import type { AccessEntry, AccessHistory } from "@sallyport/contract/AccessGroup"
 import type { ConnectClientView } from "@sallyport/contract/ConnectGroup"
-import { CredentialApi } from "@sallyport/contract/CredentialGroup"
 import type { RunView } from "@sallyport/contract/RunGroup"
 import type { AccessEventKind } from "@sallyport/core/access/AccessEvent"
 import type { SecurityMode } from "@sallyport/core/access/ConnectClient"
@@ -31,7 +30,6 @@ import type { Verdict } from "@sallyport/core/credentials/CredentialRequirements
 import type { CredentialScope } from "@sallyport/core/access/ScopedCredential"
 import type { CredentialStatus } from "@sallyport/core/credentials/CredentialStatus"
 import * as Effect from "effect/Effect"
-import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import type * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
@@ -52,6 +50,7 @@ import {
   useState,
   useSyncExternalStore
 } from "react"
+import * as CredentialRequests from "./internal/credentialRequests.ts"
 import * as RunFeed from "./internal/runFeed.ts"
 import * as Store from "./Store.ts"
 
@@ -242,6 +241,9 @@ const approval = {
   askMode: Approval.Approval.use((approval) => approval.mode)
 }
 
+/** How long to wait after a reading that failed. */
+const afterFailure = Duration.seconds(5)
+
 /** How many pages without an entry are passed over to find one that has some. */
 const emptyPages = 5
 
@@ -330,16 +332,16 @@ export const useHistory = ({ kind, search }: HistoryFilter, revision: number): {
 export const useCredentials = (): {
   readonly credentials: Option.Option<ReadonlyArray<CredentialStatus>>
   /** Asks the provider about a credential. */
-  readonly check: (key: string) => Effect.Effect<Verdict, unknown, Connection.Connection>
+  readonly check: (key: string) => Effect.Effect<Verdict, ClientError, Connection.Connection>
   /** Stores the values of all parts of a credential, and returns the scope that is read before it, or null. */
   readonly write: (
     key: string,
     values: Readonly<Record<string, Redacted.Redacted>>
-  ) => Effect.Effect<CredentialScope | null, unknown, Connection.Connection>
+  ) => Effect.Effect<CredentialScope | null, ClientError, Connection.Connection>
   /** Removes a credential from the scope that it is read from. */
   readonly remove: (
     credential: Pick<CredentialStatus, "key" | "source">
-  ) => Effect.Effect<void, unknown, Connection.Connection>
+  ) => Effect.Effect<void, ClientError, Connection.Connection>
 } => {
   const store = useStore()
   const { access } = useSnapshot()
@@ -349,48 +351,30 @@ export const useCredentials = (): {
     onSome: ({ changes }) =>
       changes.find(({ event }) => event === "credentialUpserted" || event === "credentialRemoved")?.data.revision ?? 0
   })
-  const read = useMemo(
+  const { check, read, remove, write } = useMemo(() => {
+    const read = Effect.map(CredentialRequests.status, (credentials) => setCredentials(Option.some(credentials)))
+    const again = Effect.ignore(read)
+    return {
+      read,
+      check: (key: string) => Effect.tap(CredentialRequests.check(key), again),
+      write: (...args: Parameters<typeof CredentialRequests.write>) =>
+        Effect.tap(CredentialRequests.write(...args), again),
+      remove: (credential: Pick<CredentialStatus, "key" | "source">) =>
+        Effect.tap(CredentialRequests.remove(credential), again)
+    }
+  }, [])
+  useEffect(
     () =>
-      credentialApi.pipe(
-        Effect.flatMap((api) => api.status()),
-        Effect.option,
-        Effect.map((answer) => setCredentials(Option.map(answer, ({ credentials }) => credentials)))
+      store.watch(
+        read.pipe(
+          Effect.retry({ schedule: Schedule.spaced(afterFailure), while: ({ isRetryable }) => isRetryable }),
+          Effect.catch(() => Effect.sync(() => setCredentials(Option.none())))
+        )
       ),
-    []
-  )
-  useEffect(() => store.watch(read), [store, read, changed])
-  const check = useCallback(
-    (key: string) =>
-      credentialApi.pipe(
-        Effect.flatMap((api) => api.test({ params: { key } })),
-        Effect.map(({ verdict }) => verdict),
-        Effect.tap(read)
-      ),
-    [read]
-  )
-  const write = useCallback(
-    (key: string, values: Readonly<Record<string, Redacted.Redacted>>) =>
-      credentialApi.pipe(
-        Effect.flatMap((api) => api.set({ params: { key }, payload: { values } })),
-        Effect.map(({ shadowedBy }) => shadowedBy),
-        Effect.tap(read)
-      ),
-    [read]
-  )
-  const remove = useCallback(
-    ({ key, source }: Pick<CredentialStatus, "key" | "source">) =>
-      credentialApi.pipe(
-        Effect.flatMap((api) => api.remove({ params: { key }, query: source === null ? {} : { scope: source } })),
-        Effect.tap(read)
-      ),
-    [read]
+    [store, read, changed]
   )
   return { credentials, check, write, remove }
 }
-
-const credentialApi = Connection.Connection.use(({ httpClient }) =>
-  HttpApiClient.group(CredentialApi, { group: "credentials", httpClient })
-)
 
 /**
  * Describes a run as a page sees it.
@@ -515,9 +499,8 @@ export const useRun = (runId: Option.Option<string>): FollowedRun & {
   return { ...(followed.id === id ? followed.run : nothing), abort, answer }
 }
 
-/** How long to wait after a reading of the list of runs, however much happens, and after one that failed. */
+/** How long to wait after a reading of the list of runs, however much happens. */
 const afterList = Duration.millis(500)
-const afterFailure = Duration.seconds(5)
 
 const watchVisibility = (listener: () => void) => {
   document.addEventListener("visibilitychange", listener)

@@ -12,7 +12,7 @@ import * as DateTime from "effect/DateTime"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import * as Schema from "effect/Schema"
+import type * as Schema from "effect/Schema"
 
 /** Says what scopes allow, those that belong together in one phrase first. */
 const phrases: ReadonlyArray<readonly [scopes: ReadonlyArray<string>, phrase: string]> = [
@@ -342,15 +342,11 @@ export const fault = ({ message, reason }: ClientError | RunsError): string => {
   }
 }
 
-const isRefusal = Schema.is(Schema.Struct({ code: Schema.String, message: Schema.String }))
-
-/** Says why a credential was not changed, or that it is not known. */
-export const credentialFault = (error: unknown): string => {
-  if (!isRefusal(error)) {
-    return "The answer did not arrive. It may have been done: the list shows what is so once the connection is back."
-  }
-  return error.code === "credential_not_set" ? "It is gone already." : ended(error.message)
-}
+/** Says why something could not be read. */
+export const unread = (error: ClientError | RunsError): string =>
+  error.reason._tag === "Unreachable" || error.reason._tag === "Unavailable"
+    ? "The answer did not arrive. Nothing was changed."
+    : fault(error)
 
 const runStates: Readonly<Record<string, string>> = {
   queued: "Waiting for its turn",
