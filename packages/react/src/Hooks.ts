@@ -10,7 +10,7 @@ import type { ClientError } from "@sallyport/client/ClientError"
 import * as Runs from "@sallyport/client/Runs"
 import type { RunsError } from "@sallyport/client/RunsError"
 import type { EndedView, SessionView } from "@sallyport/contract/AccessSchemas"
-import type { AccessEntry, AccessHistory } from "@sallyport/contract/AccessGroup"
+import type { AccessEntry } from "@sallyport/contract/AccessGroup"
 import type { ConnectClientView } from "@sallyport/contract/ConnectGroup"
 import type { RunView } from "@sallyport/contract/RunGroup"
 import type { AccessEventKind } from "@sallyport/core/access/AccessEvent"
@@ -51,6 +51,7 @@ import {
   useSyncExternalStore
 } from "react"
 import * as CredentialRequests from "./internal/credentialRequests.ts"
+import { type HistoryPage, readHistory, withOlder } from "./internal/history.ts"
 import * as RunFeed from "./internal/runFeed.ts"
 import * as Store from "./Store.ts"
 
@@ -244,21 +245,6 @@ const approval = {
 /** How long to wait after a reading that failed. */
 const afterFailure = Duration.seconds(5)
 
-/** How many pages without an entry are passed over to find one that has some. */
-const emptyPages = 5
-
-/** Reads a page of what has happened, and those after it as long as they are empty. */
-const readHistory = (filter: HistoryFilter, before: number | undefined) =>
-  Access.Access.use((access) =>
-    Effect.gen(function*() {
-      let page = yield* access.history({ ...filter, before })
-      for (let passed = 1; page.events.length === 0 && page.next !== null && passed < emptyPages; passed++) {
-        page = yield* access.history({ ...filter, before: page.next })
-      }
-      return page
-    })
-  )
-
 /**
  * Chooses what has happened: of a kind, and with a text in it. Both are left out for everything.
  *
@@ -287,29 +273,48 @@ export const useHistory = ({ kind, search }: HistoryFilter, revision: number): {
 } => {
   const store = useStore()
   const { act, busy, fault } = useActions()
-  const [page, setPage] = useState(Option.none<typeof AccessHistory.Type>())
+  const [read, setRead] = useState(Option.none<HistoryFilter & { readonly page: HistoryPage }>())
   const [refused, setRefused] = useState(Option.none<ClientError>())
   useEffect(
     () =>
       store.watch(
-        Effect.match(readHistory({ kind, search }, undefined), {
-          onFailure: (fault) => setRefused(Option.some(fault)),
-          onSuccess: (page) => {
-            setPage(Option.some(page))
+        readHistory({ kind, search }).pipe(
+          Effect.tapError((fault) => Effect.sync(() => setRefused(Option.some(fault)))),
+          Effect.retry({ schedule: Schedule.spaced(afterFailure), while: ({ isRetryable }) => isRetryable }),
+          Effect.map((page) => {
+            setRead((before) => {
+              const known = Option.filter(before, (known) => known.kind === kind && known.search === search)
+              return Option.some({
+                kind,
+                search,
+                page: Option.match(known, { onNone: () => page, onSome: (known) => withOlder(page, known.page) })
+              })
+            })
             setRefused(Option.none())
-          }
-        })
+          }),
+          Effect.ignore
+        )
       ),
     [store, kind, search, revision]
   )
-  const addOlder = async (known: typeof AccessHistory.Type, before: number) => {
-    const older = await act("older", readHistory({ kind, search }, before))
-    if (Option.isSome(older)) setPage(Option.some({ ...older.value, events: [...known.events, ...older.value.events] }))
+  const page = Option.map(read, ({ page }) => page)
+  const addOlder = async (filter: HistoryFilter, before: number) => {
+    const older = await act("older", readHistory({ ...filter, before }))
+    if (Option.isNone(older)) return
+    // Another page, or a longer one, may stand there by now.
+    setRead(
+      Option.map((known) =>
+        known.kind === filter.kind && known.search === filter.search && known.page.next === before
+          ? { ...known, page: { ...older.value, events: [...known.page.events, ...older.value.events] } }
+          : known
+      )
+    )
   }
-  const readOlder = Option.flatMap(page, (page) => {
-    const { next } = page
-    return next === null ? Option.none() : Option.some(() => void addOlder(page, next))
-  })
+  const readOlder = Option.flatMap(
+    read,
+    ({ kind, page: { next }, search }) =>
+      next === null ? Option.none() : Option.some(() => void addOlder({ kind, search }, next))
+  )
   return {
     entries: Option.map(page, ({ events }) => events),
     readOlder,

@@ -522,6 +522,11 @@ describe("what the pages say", () => {
           yield* step(() => page.locator("#activity li > span").allInnerTexts()),
           rows.map(([, , , sentence]) => sentence).toReversed()
         )
+        // What the feed tells of is not told again if it is there already.
+        const owner = yield* connect(server.url, having(yield* server.token()))
+        yield* owner.access.issueLink({ label: "A new one" })
+        yield* text(page, /Open links[^]*A new one/)
+        assert.lengthOf(yield* step(() => page.locator("#activity li").all()), rows.length)
         assert.deepStrictEqual(problems, [])
       }),
     timeout
@@ -530,15 +535,17 @@ describe("what the pages say", () => {
   it.live("WEB-05 L-15: of each list that is empty what that means, or what to do", () =>
     Effect.gen(function*() {
       const { page, problems, server } = yield* opened()
-      // The routes of credentials are the host's.
-      yield* step(() =>
-        page.route(
-          "**/api/credentials/status",
-          (route) => route.fulfill({ contentType: "application/json", body: JSON.stringify({ credentials: [] }) })
-        )
-      )
+      // The routes of credentials are the host's. What could not be read at first is read again.
+      let isAway = true
+      const whenBack = (body: object) => (route: Route) =>
+        isAway
+          ? route.abort("connectionreset")
+          : route.fulfill({ contentType: "application/json", body: JSON.stringify(body) })
+      yield* step(() => page.route("**/api/credentials/status", whenBack({ credentials: [] })))
       yield* signIn(page, server.url, Redacted.value(yield* server.code()))
       yield* text(page, /^Live$/m)
+      assert.strictEqual(yield* step(() => page.locator("#credentials").count()), 0)
+      isAway = false
       const nothing = (section: string) => `#${section} .sp-empty`
       yield* says(page, nothing("devices"), [
         "No other device is in.",
@@ -570,13 +577,12 @@ describe("what the pages say", () => {
           }))
       )
       yield* step(() =>
-        page.route("**/api/auth/access/events*", (route) =>
-          route.fulfill({
-            contentType: "application/json",
-            body: JSON.stringify({ events: [], next: null, retentionSeconds: 1 })
-          }))
+        page.route("**/api/auth/access/events*", whenBack({ events: [], next: null, retentionSeconds: 1 }))
       )
+      isAway = true
       yield* step(() => page.reload())
+      yield* says(page, "#activity [role=alert]", ["The answer did not arrive. Nothing was changed."], "not read")
+      isAway = false
       yield* says(page, nothing("who"), [
         "This server takes no devices through a relay.",
         "sallyport connect link sets it up."

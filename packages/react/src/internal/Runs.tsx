@@ -89,7 +89,7 @@ export const Runs = () => {
       })}
       lead="They go on without a reader, also while no device is here."
     >
-      <Fault fault={Option.orElse(refused, () => fault)} />
+      <Fault fault={Option.orElse(refused, () => fault)} reading={Option.isNone(refused)} />
       {Option.match(runs, {
         onNone: () => <p role="status">Looking at the runs…</p>,
         onSome: (runs) =>
