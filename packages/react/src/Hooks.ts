@@ -4,15 +4,14 @@
  */
 import * as Access from "@sallyport/client/Access"
 import type * as AccessFeed from "@sallyport/client/AccessFeed"
-import * as Connection from "@sallyport/client/Connection"
+import type * as Connection from "@sallyport/client/Connection"
 import * as Approval from "@sallyport/client/Approval"
 import type { ClientError } from "@sallyport/client/ClientError"
 import * as Runs from "@sallyport/client/Runs"
 import type { RunsError } from "@sallyport/client/RunsError"
-import type { EndedView, PairingPreview, SessionView } from "@sallyport/contract/AccessSchemas"
-import type { AccessEntry, AccessHistory } from "@sallyport/contract/AccessGroup"
+import type { EndedView, SessionView } from "@sallyport/contract/AccessSchemas"
+import type { AccessEntry } from "@sallyport/contract/AccessGroup"
 import type { ConnectClientView } from "@sallyport/contract/ConnectGroup"
-import { CredentialApi } from "@sallyport/contract/CredentialGroup"
 import type { RunView } from "@sallyport/contract/RunGroup"
 import type { AccessEventKind } from "@sallyport/core/access/AccessEvent"
 import type { SecurityMode } from "@sallyport/core/access/ConnectClient"
@@ -31,7 +30,6 @@ import type { Verdict } from "@sallyport/core/credentials/CredentialRequirements
 import type { CredentialScope } from "@sallyport/core/access/ScopedCredential"
 import type { CredentialStatus } from "@sallyport/core/credentials/CredentialStatus"
 import * as Effect from "effect/Effect"
-import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import type * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
@@ -52,7 +50,9 @@ import {
   useState,
   useSyncExternalStore
 } from "react"
-import type * as RunFeed from "./internal/runFeed.ts"
+import * as CredentialRequests from "./internal/credentialRequests.ts"
+import { type HistoryPage, readHistory, withOlder } from "./internal/history.ts"
+import * as RunFeed from "./internal/runFeed.ts"
 import * as Store from "./Store.ts"
 
 const StoreContext = createContext<Store.Store | undefined>(undefined)
@@ -167,22 +167,6 @@ const logout = Access.Access.use((access) => access.logout)
 const refresh = Access.Access.use((access) => Effect.asVoid(access.refresh))
 
 /**
- * Returns the requests that pair this device. Run them by {@link useActions}, so that a code is sent once.
- *
- * @category hooks
- * @since 0.1.0
- */
-export const usePairing = (): {
-  readonly preview: (code: Redacted.Redacted) => Effect.Effect<PairingPreview, ClientError, Access.Access>
-  readonly pair: (options: Access.PairOptions) => Effect.Effect<void, ClientError, Access.Access>
-} => pairing
-
-const pairing = {
-  preview: (code: Redacted.Redacted) => Access.Access.use((access) => access.preview(code)),
-  pair: (options: Access.PairOptions) => Access.Access.use((access) => access.pair(options))
-}
-
-/**
  * Returns the devices and open links, live, and the requests that change them.
  *
  * @category hooks
@@ -258,20 +242,8 @@ const approval = {
   askMode: Approval.Approval.use((approval) => approval.mode)
 }
 
-/** How many pages without an entry are passed over to find one that has some. */
-const emptyPages = 5
-
-/** Reads a page of what has happened, and those after it as long as they are empty. */
-const readHistory = (filter: HistoryFilter, before: number | undefined) =>
-  Access.Access.use((access) =>
-    Effect.gen(function*() {
-      let page = yield* access.history({ ...filter, before })
-      for (let passed = 1; page.events.length === 0 && page.next !== null && passed < emptyPages; passed++) {
-        page = yield* access.history({ ...filter, before: page.next })
-      }
-      return page
-    })
-  )
+/** How long to wait after a reading that failed. */
+const afterFailure = Duration.seconds(5)
 
 /**
  * Chooses what has happened: of a kind, and with a text in it. Both are left out for everything.
@@ -301,29 +273,48 @@ export const useHistory = ({ kind, search }: HistoryFilter, revision: number): {
 } => {
   const store = useStore()
   const { act, busy, fault } = useActions()
-  const [page, setPage] = useState(Option.none<typeof AccessHistory.Type>())
+  const [read, setRead] = useState(Option.none<HistoryFilter & { readonly page: HistoryPage }>())
   const [refused, setRefused] = useState(Option.none<ClientError>())
   useEffect(
     () =>
       store.watch(
-        Effect.match(readHistory({ kind, search }, undefined), {
-          onFailure: (fault) => setRefused(Option.some(fault)),
-          onSuccess: (page) => {
-            setPage(Option.some(page))
+        readHistory({ kind, search }).pipe(
+          Effect.tapError((fault) => Effect.sync(() => setRefused(Option.some(fault)))),
+          Effect.retry({ schedule: Schedule.spaced(afterFailure), while: ({ isRetryable }) => isRetryable }),
+          Effect.map((page) => {
+            setRead((before) => {
+              const known = Option.filter(before, (known) => known.kind === kind && known.search === search)
+              return Option.some({
+                kind,
+                search,
+                page: Option.match(known, { onNone: () => page, onSome: (known) => withOlder(page, known.page) })
+              })
+            })
             setRefused(Option.none())
-          }
-        })
+          }),
+          Effect.ignore
+        )
       ),
     [store, kind, search, revision]
   )
-  const addOlder = async (known: typeof AccessHistory.Type, before: number) => {
-    const older = await act("older", readHistory({ kind, search }, before))
-    if (Option.isSome(older)) setPage(Option.some({ ...older.value, events: [...known.events, ...older.value.events] }))
+  const page = Option.map(read, ({ page }) => page)
+  const addOlder = async (filter: HistoryFilter, before: number) => {
+    const older = await act("older", readHistory({ ...filter, before }))
+    if (Option.isNone(older)) return
+    // Another page, or a longer one, may stand there by now.
+    setRead(
+      Option.map((known) =>
+        known.kind === filter.kind && known.search === filter.search && known.page.next === before
+          ? { ...known, page: { ...older.value, events: [...known.page.events, ...older.value.events] } }
+          : known
+      )
+    )
   }
-  const readOlder = Option.flatMap(page, (page) => {
-    const { next } = page
-    return next === null ? Option.none() : Option.some(() => void addOlder(page, next))
-  })
+  const readOlder = Option.flatMap(
+    read,
+    ({ kind, page: { next }, search }) =>
+      next === null ? Option.none() : Option.some(() => void addOlder({ kind, search }, next))
+  )
   return {
     entries: Option.map(page, ({ events }) => events),
     readOlder,
@@ -346,16 +337,16 @@ export const useHistory = ({ kind, search }: HistoryFilter, revision: number): {
 export const useCredentials = (): {
   readonly credentials: Option.Option<ReadonlyArray<CredentialStatus>>
   /** Asks the provider about a credential. */
-  readonly check: (key: string) => Effect.Effect<Verdict, unknown, Connection.Connection>
+  readonly check: (key: string) => Effect.Effect<Verdict, ClientError, Connection.Connection>
   /** Stores the values of all parts of a credential, and returns the scope that is read before it, or null. */
   readonly write: (
     key: string,
     values: Readonly<Record<string, Redacted.Redacted>>
-  ) => Effect.Effect<CredentialScope | null, unknown, Connection.Connection>
+  ) => Effect.Effect<CredentialScope | null, ClientError, Connection.Connection>
   /** Removes a credential from the scope that it is read from. */
   readonly remove: (
     credential: Pick<CredentialStatus, "key" | "source">
-  ) => Effect.Effect<void, unknown, Connection.Connection>
+  ) => Effect.Effect<void, ClientError, Connection.Connection>
 } => {
   const store = useStore()
   const { access } = useSnapshot()
@@ -365,48 +356,30 @@ export const useCredentials = (): {
     onSome: ({ changes }) =>
       changes.find(({ event }) => event === "credentialUpserted" || event === "credentialRemoved")?.data.revision ?? 0
   })
-  const read = useMemo(
+  const { check, read, remove, write } = useMemo(() => {
+    const read = Effect.map(CredentialRequests.status, (credentials) => setCredentials(Option.some(credentials)))
+    const again = Effect.ignore(read)
+    return {
+      read,
+      check: (key: string) => Effect.tap(CredentialRequests.check(key), again),
+      write: (...args: Parameters<typeof CredentialRequests.write>) =>
+        Effect.tap(CredentialRequests.write(...args), again),
+      remove: (credential: Pick<CredentialStatus, "key" | "source">) =>
+        Effect.tap(CredentialRequests.remove(credential), again)
+    }
+  }, [])
+  useEffect(
     () =>
-      credentialApi.pipe(
-        Effect.flatMap((api) => api.status()),
-        Effect.option,
-        Effect.map((answer) => setCredentials(Option.map(answer, ({ credentials }) => credentials)))
+      store.watch(
+        read.pipe(
+          Effect.retry({ schedule: Schedule.spaced(afterFailure), while: ({ isRetryable }) => isRetryable }),
+          Effect.catch(() => Effect.sync(() => setCredentials(Option.none())))
+        )
       ),
-    []
-  )
-  useEffect(() => store.watch(read), [store, read, changed])
-  const check = useCallback(
-    (key: string) =>
-      credentialApi.pipe(
-        Effect.flatMap((api) => api.test({ params: { key } })),
-        Effect.map(({ verdict }) => verdict),
-        Effect.tap(read)
-      ),
-    [read]
-  )
-  const write = useCallback(
-    (key: string, values: Readonly<Record<string, Redacted.Redacted>>) =>
-      credentialApi.pipe(
-        Effect.flatMap((api) => api.set({ params: { key }, payload: { values } })),
-        Effect.map(({ shadowedBy }) => shadowedBy),
-        Effect.tap(read)
-      ),
-    [read]
-  )
-  const remove = useCallback(
-    ({ key, source }: Pick<CredentialStatus, "key" | "source">) =>
-      credentialApi.pipe(
-        Effect.flatMap((api) => api.remove({ params: { key }, query: source === null ? {} : { scope: source } })),
-        Effect.tap(read)
-      ),
-    [read]
+    [store, read, changed]
   )
   return { credentials, check, write, remove }
 }
-
-const credentialApi = Connection.Connection.use(({ httpClient }) =>
-  HttpApiClient.group(CredentialApi, { group: "credentials", httpClient })
-)
 
 /**
  * Describes a run as a page sees it.
@@ -426,6 +399,8 @@ export interface FollowedRun {
   /** What it has asked and has an answer, the oldest first. */
   readonly answers: ReadonlyArray<RunQuestion & RunAnswer>
   readonly connection: "opening" | "open" | "lost"
+  /** Whether it waits for its turn, behind other runs of its thread. */
+  readonly isQueued: boolean
   readonly end: Option.Option<RunEnd>
   /** Why it cannot be followed. */
   readonly fault: Option.Option<RunsError>
@@ -438,6 +413,7 @@ const nothing: FollowedRun = {
   questions: [],
   answers: [],
   connection: "opening",
+  isQueued: false,
   end: Option.none(),
   fault: Option.none()
 }
@@ -485,11 +461,14 @@ export const useRun = (runId: Option.Option<string>): FollowedRun & {
         // What the run had when the connection opened is told from what it does under the reader's eyes.
         let before = 0
         return store.followRun(id, {
-          onConnection: (isOpen, lastSeq) =>
-            Effect.suspend(() => {
-              if (isOpen) before = lastSeq
-              return change((run) => ({ ...run, connection: isOpen ? "open" : "lost" }))
-            }),
+          onConnection: Option.match({
+            onNone: () => change((run) => ({ ...run, connection: "lost" })),
+            onSome: ({ lastSeq, status }) =>
+              Effect.suspend(() => {
+                before = lastSeq
+                return change((run) => ({ ...run, connection: "open", isQueued: status === "queued" }))
+              })
+          }),
           onEvents: (events) => {
             const data = events.filter((event) => event._tag === "Data")
             const end = Option.fromUndefinedOr(events.find((event) => event._tag === "End"))
@@ -505,6 +484,7 @@ export const useRun = (runId: Option.Option<string>): FollowedRun & {
               events: [...run.events, ...data.map(({ data }) => data)],
               caughtUp: [...run.caughtUp, ...caughtUp],
               progress: Option.orElse(progress, () => run.progress),
+              isQueued: false,
               end: Option.map(end, ({ end }) => end)
             }))
           }
@@ -524,12 +504,8 @@ export const useRun = (runId: Option.Option<string>): FollowedRun & {
   return { ...(followed.id === id ? followed.run : nothing), abort, answer }
 }
 
-/** How long to wait after a reading of the list of runs, however much happens, and after one that failed. */
+/** How long to wait after a reading of the list of runs, however much happens. */
 const afterList = Duration.millis(500)
-const afterFailure = Duration.seconds(5)
-
-/** How often a list with a run that waits for its turn is read. */
-const betweenTurns = Duration.seconds(2)
 
 const watchVisibility = (listener: () => void) => {
   document.addEventListener("visibilitychange", listener)
@@ -557,6 +533,17 @@ const advanced = (
   return Option.some(seqs)
 }
 
+const runsOf: (page: Option.Option<Runs.RunPage>) => ReadonlyArray<RunView> = Option.match({
+  onNone: () => [],
+  onSome: ({ runs }) => runs
+})
+
+/** Returns the runs that are not among others. */
+const withoutRuns = (runs: ReadonlyArray<RunView>, others: ReadonlyArray<RunView>): ReadonlyArray<RunView> => {
+  const ids = new Set(others.map(({ runId }) => runId))
+  return runs.filter(({ runId }) => !ids.has(runId))
+}
+
 /**
  * Lists this subject's runs, the newest first, live while the page is in view, wherever they are started; none before the
  * first answer. `readOlder` adds the following page, and is none if there is no further one.
@@ -578,13 +565,22 @@ export const useRuns = (): {
   readonly abort: (runId: string) => Effect.Effect<RunView, RunsError, Runs.Runs>
 } => {
   const store = useStore()
-  const [first, setFirst] = useState(Option.none<Runs.RunPage>())
-  const [older, setOlder] = useState(Option.none<Runs.RunPage>())
+  const [{ first, older }, setRead] = useState<{
+    readonly first: Option.Option<Runs.RunPage>
+    readonly older: Option.Option<Runs.RunPage>
+  }>({ first: Option.none(), older: Option.none() })
   const [fault, setFault] = useState(Option.none<RunsError>())
   const refresh = useMemo(
     () =>
       Effect.map(Runs.Runs.use((runs) => runs.list()), (page) => {
-        setFirst(Option.some(page))
+        setRead(({ first, older }) => ({
+          first: Option.some(page),
+          // The runs that newer ones have pushed off the first page are older ones now.
+          older: Option.map(older, (older) => ({
+            ...older,
+            runs: [...withoutRuns(runsOf(first), page.runs), ...older.runs]
+          }))
+        }))
         setFault(Option.none())
       }),
     []
@@ -592,7 +588,7 @@ export const useRuns = (): {
   const visible = useSyncExternalStore(watchVisibility, isVisible, () => false)
   const listed = useRef<ReadonlyArray<RunView>>([])
   useEffect(() => {
-    listed.current = Option.match(first, { onNone: () => [], onSome: ({ runs }) => runs })
+    listed.current = runsOf(first)
   }, [first])
   useEffect(() => {
     if (!visible) return undefined
@@ -601,18 +597,21 @@ export const useRuns = (): {
         onNone: () => Effect.andThen(refresh, Effect.sleep(afterList)),
         onSome: (seqs) =>
           Effect.sync(() =>
-            setFirst(Option.map((page) => ({
-              ...page,
-              runs: page.runs.map((run) => {
-                const lastSeq = Math.max(run.lastSeq, seqs.get(run.runId) ?? 0)
-                return lastSeq === run.lastSeq ? run : { ...run, lastSeq }
-              })
-            })))
+            setRead(({ first, older }) => ({
+              first: Option.map(first, (page) => ({
+                ...page,
+                runs: page.runs.map((run) => {
+                  const lastSeq = Math.max(run.lastSeq, seqs.get(run.runId) ?? 0)
+                  return lastSeq === run.lastSeq ? run : { ...run, lastSeq }
+                })
+              })),
+              older
+            }))
           )
       })
     // No event tells that a run has its turn.
     const turns = Effect.suspend(() => listed.current.some(({ status }) => status === "queued") ? refresh : Effect.void)
-      .pipe(Effect.repeat(Schedule.spaced(betweenTurns)))
+      .pipe(Effect.repeat(Schedule.spaced(RunFeed.betweenTurns)))
     return store.watch(
       Effect.andThen(refresh, Effect.raceFirst(store.followRuns(take), turns)).pipe(
         Effect.tapError((fault) => Effect.sync(() => setFault(Option.some(fault)))),
@@ -622,22 +621,14 @@ export const useRuns = (): {
     )
   }, [store, refresh, visible])
   const last = Option.orElse(older, () => first)
-  const runs = Option.map(first, ({ runs }) => [
-    ...runs,
-    ...Option.match(older, {
-      onNone: () => [],
-      onSome: (page) => page.runs.filter(({ runId }) => runs.every((run) => run.runId !== runId))
-    })
-  ])
+  const runs = Option.map(first, ({ runs }) => [...runs, ...withoutRuns(runsOf(older), runs)])
   const readOlder = Option.flatMap(last, ({ next }) =>
     next === null ? Option.none() : Option.some(
       Effect.map(Runs.Runs.use((runs) => runs.list({ after: next })), (page) =>
-        setOlder((before) =>
-          Option.some({
-            ...page,
-            runs: [...Option.match(before, { onNone: () => [], onSome: ({ runs }) => runs }), ...page.runs]
-          })
-        ))
+        setRead(({ first, older }) => ({
+          first,
+          older: Option.some({ ...page, runs: [...runsOf(older), ...page.runs] })
+        })))
     ))
   return { runs, fault, readOlder, refresh, abort: abortRun }
 }

@@ -13,7 +13,8 @@ import * as NPath from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import * as Backend from "../../../test-support/backend.ts"
 import * as Browser from "../../../test-support/browser.ts"
-import { axe, bundle, documents, postsOf, problemsOf, signIn, text } from "./support.ts"
+import { sentence } from "../../client/test/support.ts"
+import { axe, bundle, documents, postsOf, problemsOf, refuse, signIn, text } from "./support.ts"
 
 const { step } = Browser
 
@@ -352,6 +353,15 @@ describe("an owner's decisions in a browser", () => {
         yield* text(page, /Anthropic API key\s+Set/)
         yield* step(() => page.getByRole("button", { name: "Check Anthropic API key" }).click())
         yield* text(page, /This server cannot check it\./)
+        // If it could not be checked, the server says why.
+        yield* step(() => page.route("**/test", refuse(409, { _tag: "Conflict", code: "undecryptable" })))
+        yield* step(() => page.getByRole("button", { name: "Check Anthropic API key" }).click())
+        yield* text(page, new RegExp(`${sentence}\\.`))
+        yield* step(() => page.unroute("**/test"))
+        yield* step(() => page.route("**/test", (route) => route.abort("connectionreset")))
+        yield* step(() => page.getByRole("button", { name: "Check Anthropic API key" }).click())
+        yield* text(page, /The answer did not arrive\. Nothing was changed\./)
+        yield* step(() => page.unroute("**/test"))
         yield* axe(page, "credentials")
         assert.notInclude(yield* step(() => page.content()), "sk-never-shown")
 

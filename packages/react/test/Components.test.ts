@@ -10,8 +10,8 @@ import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import { encode } from "uqr"
 import * as Browser from "../../../test-support/browser.ts"
-import { type Client, connect, having, network, start } from "../../client/test/support.ts"
-import { axe, bundle, pageRoutes, postsOf, problemsOf, signIn, text, textMeanwhile } from "./support.ts"
+import { type Client, connect, having, network, sentence, start } from "../../client/test/support.ts"
+import { axe, bundle, pageRoutes, postsOf, problemsOf, refuse, signIn, text, textMeanwhile } from "./support.ts"
 
 const { step } = Browser
 
@@ -193,7 +193,7 @@ describe("the connections in a browser", () => {
         yield* step(() => page.getByLabel(/Also revoke what it let in/).check())
         posts.length = 0
         // What goes leaves its place for a moment later, so that nothing moves under a pointer.
-        const leaving = /Revoked by owner\./
+        const leaving = /Signed out by owner\./
         yield* textMeanwhile(page, leaving, step(() => page.locator("dialog [data-kind=danger]").dblclick()))
         yield* text(page, /Phone was revoked\. So was 1 other\. 1 connection closed\. 1 open link stopped working\./)
         assert.deepStrictEqual(posts, ["/api/auth/sessions/revoke"])
@@ -205,7 +205,7 @@ describe("the connections in a browser", () => {
         yield* text(page, /Guest/)
         yield* step(() => page.getByRole("button", { name: "Revoke Guest" }).click())
         yield* guest.access.logout
-        yield* text(page, /Revoke Guest\?\s+Revoked by owner\./)
+        yield* text(page, /Revoke Guest\?\s+Signed out by owner\./)
         assert.strictEqual(yield* step(() => page.locator("dialog [data-kind=danger]").count()), 0)
         yield* step(() => page.getByRole("button", { name: "Close" }).click())
 
@@ -268,6 +268,10 @@ describe("the connections in a browser", () => {
         yield* owner.access.revokeLink(link.id)
         yield* text(page, /owner withdrew this link\./)
         yield* axe(page, "link-withdrawn")
+        yield* step(() => page.route("**/pairing-links", refuse(409, { _tag: "Conflict", code: "too_many_links" })))
+        yield* step(() => page.getByRole("button", { name: "Make the same link again" }).click())
+        yield* step(() => page.locator("dialog [role=alert]", { hasText: sentence }).waitFor())
+        yield* step(() => page.unroute("**/pairing-links"))
         yield* step(() => page.getByRole("button", { name: "Make the same link again" }).dblclick())
         yield* step(() => page.waitForSelector("dialog .sp-copy code"))
         const again = yield* owner.access.links
@@ -364,6 +368,32 @@ describe("the connections in a browser", () => {
           "owner made the link “Link 77”, for one device."
         ])
         yield* axe(page, "activity")
+
+        // An answer to "Show older" does not bring back what was shown before a search.
+        yield* step(() => page.getByLabel("Search").fill(""))
+        const older = page.getByRole("button", { name: "Show older", exact: true })
+        let release = () => {}
+        const released = new Promise<void>((resolve) => {
+          release = resolve
+        })
+        yield* step(() =>
+          page.route("**/api/auth/access/events*", async (route) => {
+            const { searchParams } = new URL(route.request().url())
+            if (searchParams.has("before")) await released
+            const response = await route.fetch()
+            const json = await response.json()
+            // Every page has a next one, so that the button stays.
+            await route.fulfill({ response, json: { ...json, next: json.next ?? 1 } })
+          })
+        )
+        yield* text(page, /owner withdrew the link “Link 129”\./)
+        yield* step(() => older.click())
+        yield* step(() => page.getByLabel("Search").fill("link 77"))
+        yield* text(page, /^2 or more found$/m)
+        release()
+        yield* step(() => page.locator("#activity .sp-more button[data-state=idle]").waitFor())
+        assert.lengthOf(yield* sentences, 2)
+        yield* step(() => page.unroute("**/api/auth/access/events*"))
         yield* step(() => page.getByLabel("Search").fill("no such thing"))
         yield* text(page, /Nothing matches “no such thing”\./)
         assert.deepStrictEqual(yield* sentences, [])
@@ -382,16 +412,26 @@ describe("the connections in a browser", () => {
           )
         )
         assert.deepStrictEqual((yield* sentences).filter((sentence) => sentence.includes("the link")), [])
-        // A change made elsewhere is on top at once.
-        yield* step(() => page.getByRole("combobox").selectOption(""))
-        yield* owner.access.issueLink({ label: "Just now" })
-        yield* step(() =>
-          page.waitForFunction(
-            () => document.querySelector("#activity ol li")?.textContent?.includes("“Just now”"),
-            undefined,
-            { polling: 50 }
+        // A change made elsewhere is on top at once, and what was read before it stays.
+        const isOnTop = Effect.fnUntraced(function*(label: string) {
+          yield* owner.access.issueLink({ label })
+          yield* step(() =>
+            page.waitForFunction(
+              (label) => document.querySelector("#activity ol li")?.textContent?.includes(label),
+              label,
+              { polling: 50 }
+            )
           )
-        )
+        })
+        yield* step(() => page.getByRole("combobox").selectOption("pairingLink"))
+        yield* text(page, /owner withdrew the link “Link 129”\./)
+        yield* step(() => older.click())
+        yield* text(page, /owner made the link “Link 2”, for one device\./)
+        const before = yield* sentences
+        yield* isOnTop("Just now")
+        assert.deepStrictEqual(yield* sentences, ["owner made the link “Just now”, for one device.", ...before])
+        yield* step(() => page.getByRole("combobox").selectOption(""))
+        yield* isOnTop("Once more")
         assert.deepStrictEqual(problems, [])
       }),
     300_000

@@ -6,7 +6,7 @@ import * as Redacted from "effect/Redacted"
 import type { Page } from "playwright-core"
 import * as Browser from "../../../test-support/browser.ts"
 import { connect, having, network, pretend, type ServerOptions, start } from "../../client/test/support.ts"
-import { axe, bundle, pageRoutes, postsOf, problemsOf, text } from "./support.ts"
+import { axe, bundle, pageRoutes, postsOf, problemsOf, refuse, text } from "./support.ts"
 
 const { step } = Browser
 
@@ -343,6 +343,13 @@ describe("pairing in a browser", () => {
         assert.isAtLeast(lost, 2)
         yield* axe(page, "pair-unclear")
         yield* step(() => page.unroute("**/api/auth/bootstrap"))
+        // A server that stops may have used the code before.
+        yield* step(() =>
+          page.route("**/api/auth/bootstrap", refuse(503, { _tag: "Unavailable", code: "unavailable" }))
+        )
+        yield* step(() => pairButton(page).click())
+        yield* text(page, /The server could not finish, so the code may have been used\./)
+        yield* step(() => page.unroute("**/api/auth/bootstrap"))
         yield* step(() => pairButton(page).click())
         yield* step(() => page.waitForURL(`${wire.url}/connections`))
         assert.lengthOf(yield* devices(owner), 1)
@@ -355,7 +362,15 @@ describe("pairing in a browser", () => {
     () =>
       Effect.gen(function*() {
         const { owner, page, posts, server, wire } = yield* opened({ policy: "desktop-managed-local" })
-        yield* open(page, wire.url, Redacted.value(yield* server.code()))
+        const code = Redacted.value(yield* server.code())
+        yield* step(() =>
+          page.route("**/api/auth/bootstrap", refuse(503, { _tag: "Unavailable", code: "unavailable" }))
+        )
+        yield* open(page, wire.url, code)
+        yield* text(page, /The server could not finish, so the code may have been used\./)
+        yield* step(() => page.unroute("**/api/auth/bootstrap"))
+        posts.length = 0
+        yield* open(page, wire.url, code)
         yield* step(() => page.waitForURL(`${wire.url}/connections`))
         assert.deepStrictEqual(posts, ["/api/auth/bootstrap"])
         yield* text(page, /^Live$/m)

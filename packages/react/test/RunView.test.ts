@@ -6,7 +6,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
 import * as Browser from "../../../test-support/browser.ts"
 import { connect, having, network, start } from "../../client/test/support.ts"
-import { axe, bundle, pageRoutes, postsOf, problemsOf, signIn, text } from "./support.ts"
+import { axe, bundle, pageRoutes, postsOf, problemsOf, refuse, signIn, text } from "./support.ts"
 
 const { step } = Browser
 
@@ -199,7 +199,14 @@ describe("a run in a browser", () => {
         yield* step(() => page.getByRole("button", { name: `Open the run of ${running.threadId}` }).click())
         yield* text(page, /You are following it live\./)
         yield* axe(page, "runs")
-        yield* step(() => page.getByRole("button", { name: `Stop the run of ${running.threadId}` }).dblclick())
+        // A refusal is told, and the run can be stopped again.
+        const stop = page.getByRole("button", { name: `Stop the run of ${running.threadId}` })
+        yield* step(() => page.route("**/abort", refuse(403, { _tag: "Forbidden", code: "scope_required" })))
+        yield* step(() => stop.click())
+        yield* text(page, /Your session may not do this\./)
+        yield* step(() => page.waitForSelector("#runs button[aria-label^=Stop][aria-disabled=false]"))
+        yield* step(() => page.unroute("**/abort"))
+        yield* step(() => stop.dblclick())
         yield* text(page, /The run was stopped\./)
         yield* step(() => page.waitForSelector("#runs .sp-tag[data-state=me]", { state: "detached" }))
         assert.deepStrictEqual((yield* rows)[0], [running.threadId, "Stopped", "1 event"])
@@ -209,6 +216,60 @@ describe("a run in a browser", () => {
           0,
           "what is over cannot be stopped"
         )
+        assert.deepStrictEqual(problems, [])
+      }),
+    300_000
+  )
+
+  it.live(
+    "RUN-22: says that a run waits for its turn until it has it, and lists each run once while newer ones begin",
+    () =>
+      Effect.gen(function*() {
+        const { begin, go, owner, page, problems, steps, wire } = yield* opened
+        const ended = yield* Effect.forEach([1, 2, 3], () =>
+          Effect.tap(begin, ({ runId }) => Effect.orDie(owner.runs.abort(runId))))
+        // The server lists two runs a page.
+        yield* step(() =>
+          page.route(/\/api\/runs(?:\?.*)?$/, async (route) => {
+            const response = await route.fetch({ url: `${wire.url}/api/runs` })
+            const { runs }: { readonly runs: ReadonlyArray<{ readonly runId: string }> } = await response.json()
+            const after = new URL(route.request().url()).searchParams.get("after")
+            const from = runs.findIndex(({ runId }) =>
+              runId === after
+            ) + 1
+            const shown = runs.slice(from, from + 2)
+            await route.fulfill({
+              response,
+              json: { runs: shown, next: from + 2 < runs.length ? shown.at(-1)?.runId : null }
+            })
+          })
+        )
+        yield* step(() => page.goto(`${wire.url}/connections`))
+        const names = step(() => page.locator("#runs .sp-name > span:first-child").allInnerTexts())
+        const listed = (runs: ReadonlyArray<{ readonly threadId: string }>) =>
+          Effect.repeat(names, {
+            until: (names) => names.length === runs.length,
+            schedule: Schedule.spaced("20 millis")
+          }).pipe(Effect.map((names) => assert.deepStrictEqual(names, runs.map(({ threadId }) => threadId))))
+        yield* listed(ended.slice(1).toReversed())
+        yield* step(() => page.getByRole("button", { name: "Show older runs" }).click())
+        yield* listed(ended.toReversed())
+        const first = yield* begin
+        yield* listed([first, ...ended.toReversed()])
+
+        const { threadId } = first
+        const second = yield* Effect.orDie(
+          Effect.flatMap(owner.runs.intent({ threadId, input: 0, whenBusy: "enqueue" }), owner.runs.start)
+        )
+        yield* listed([second, first, ...ended.toReversed()])
+        yield* step(() => page.goto(`${wire.url}/running?run=${second.runId}`))
+        yield* text(page, /^Waiting for its turn\.$/m)
+        yield* axe(page, "run-queued")
+        yield* Queue.offer(steps, "fail")
+        // It has not told anything yet.
+        yield* text(page, /Running\. You are following it live\./)
+        yield* go(total)
+        yield* text(page, /The run is done\. 30 of 30, none lost and none twice\./)
         assert.deepStrictEqual(problems, [])
       }),
     300_000

@@ -8,7 +8,7 @@ import * as Redacted from "effect/Redacted"
 import type { Page, Route } from "playwright-core"
 import * as Browser from "../../../test-support/browser.ts"
 import { type Client, connect, having, sentence, type ServerOptions, start } from "../../client/test/support.ts"
-import { bundle, pageRoutes, postsOf, problemsOf, signIn, text } from "./support.ts"
+import { bundle, pageRoutes, postsOf, problemsOf, refuse, signIn, text } from "./support.ts"
 
 const { step } = Browser
 
@@ -40,14 +40,6 @@ const says = Effect.fnUntraced(function*(page: Page, part: string, lines: Readon
   }
   assert.deepStrictEqual(yield* linesOf(page, part), lines, of)
 })
-
-/** Answers as the server does that refuses. */
-const refuse = (status: number, error: { readonly _tag: string; readonly code: string }) => (route: Route) =>
-  route.fulfill({
-    status,
-    contentType: "application/json",
-    body: JSON.stringify({ message: sentence, retryable: false, traceId: "0".repeat(32), ...error })
-  })
 
 const askForNew = "Ask for a new one: on a paired device, open Connections and choose “Let another device in”."
 
@@ -163,7 +155,7 @@ describe("what the pages say", () => {
           ],
           [
             "without its database",
-            enter(["The server cannot reach its database.", "Try again in a minute. Your code was not used."]),
+            enter(["The server cannot answer now.", "Try again in a minute. Your code was not used."]),
             Effect.as(routed(refuse(503, { _tag: "Unavailable", code: "unavailable" })), good),
             1
           ],
@@ -184,7 +176,7 @@ describe("what the pages say", () => {
               "The server does not answer",
               "Check that it runs and that this device is in the same network.",
               "Trying again by itself.",
-              "Next try in 0:00. Your code is kept and was not used.",
+              "Next try in 0:00. Your code is kept.",
               "Try now"
             ],
             Effect.as(routed((route) => route.abort("connectionrefused")), good),
@@ -530,6 +522,11 @@ describe("what the pages say", () => {
           yield* step(() => page.locator("#activity li > span").allInnerTexts()),
           rows.map(([, , , sentence]) => sentence).toReversed()
         )
+        // What the feed tells of is not told again if it is there already.
+        const owner = yield* connect(server.url, having(yield* server.token()))
+        yield* owner.access.issueLink({ label: "A new one" })
+        yield* text(page, /Open links[^]*A new one/)
+        assert.lengthOf(yield* step(() => page.locator("#activity li").all()), rows.length)
         assert.deepStrictEqual(problems, [])
       }),
     timeout
@@ -538,15 +535,17 @@ describe("what the pages say", () => {
   it.live("WEB-05 L-15: of each list that is empty what that means, or what to do", () =>
     Effect.gen(function*() {
       const { page, problems, server } = yield* opened()
-      // The routes of credentials are the host's.
-      yield* step(() =>
-        page.route(
-          "**/api/credentials/status",
-          (route) => route.fulfill({ contentType: "application/json", body: JSON.stringify({ credentials: [] }) })
-        )
-      )
+      // The routes of credentials are the host's. What could not be read at first is read again.
+      let isAway = true
+      const whenBack = (body: object) => (route: Route) =>
+        isAway
+          ? route.abort("connectionreset")
+          : route.fulfill({ contentType: "application/json", body: JSON.stringify(body) })
+      yield* step(() => page.route("**/api/credentials/status", whenBack({ credentials: [] })))
       yield* signIn(page, server.url, Redacted.value(yield* server.code()))
       yield* text(page, /^Live$/m)
+      assert.strictEqual(yield* step(() => page.locator("#credentials").count()), 0)
+      isAway = false
       const nothing = (section: string) => `#${section} .sp-empty`
       yield* says(page, nothing("devices"), [
         "No other device is in.",
@@ -578,13 +577,12 @@ describe("what the pages say", () => {
           }))
       )
       yield* step(() =>
-        page.route("**/api/auth/access/events*", (route) =>
-          route.fulfill({
-            contentType: "application/json",
-            body: JSON.stringify({ events: [], next: null, retentionSeconds: 1 })
-          }))
+        page.route("**/api/auth/access/events*", whenBack({ events: [], next: null, retentionSeconds: 1 }))
       )
+      isAway = true
       yield* step(() => page.reload())
+      yield* says(page, "#activity [role=alert]", ["The answer did not arrive. Nothing was changed."], "not read")
+      isAway = false
       yield* says(page, nothing("who"), [
         "This server takes no devices through a relay.",
         "sallyport connect link sets it up."
@@ -744,7 +742,7 @@ describe("what the pages say", () => {
           ],
           [
             refuse(503, { _tag: "Unavailable", code: "unavailable" }),
-            "The server cannot reach its database. Nothing was changed. Try again in a minute."
+            "The server could not finish. It may have been done: look at the list before you try again."
           ],
           [
             (route) => route.abort("connectionreset"),

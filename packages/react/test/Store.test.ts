@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Access from "@sallyport/client/Access"
 import * as Credentials from "@sallyport/client/Credentials"
+import type * as Runs from "@sallyport/client/Runs"
+import type { RunsError } from "@sallyport/client/RunsError"
 import * as SallyportClient from "@sallyport/client/SallyportClient"
 import * as Hooks from "@sallyport/react/Hooks"
 import * as Store from "@sallyport/react/Store"
@@ -10,18 +12,20 @@ import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
+import type * as Schema from "effect/Schema"
 import { createElement } from "react"
 import { renderToString } from "react-dom/server"
-import { connect, eventually, having, pretend, start } from "../../client/test/support.ts"
+import { connect, eventually, having, impatient, network, pretend, start } from "../../client/test/support.ts"
 
 /** Makes a store of a page, which a person uses as a browser does. */
-const open = (baseUrl: string) =>
+const open = (baseUrl: string, runs: Runs.Options = {}) =>
   Effect.map(
     Effect.acquireRelease(
       Effect.sync(() =>
         ManagedRuntime.make(
-          SallyportClient.layer({ baseUrl, credentials: Credentials.layerCookieJar }).pipe(
+          SallyportClient.layer({ baseUrl, credentials: Credentials.layerCookieJar, runs }).pipe(
             Layer.provide([FetchHttpClient.layer, SecureRandom.layerWebCrypto])
           )
         )
@@ -135,6 +139,51 @@ describe("the store", () => {
       const answer = yield* Effect.promise(() => store.run(Access.Access.use((access) => access.sessions)))
       assert.isTrue(Result.isFailure(answer))
       assert.isTrue(Option.isNone(store.snapshot().access))
+    }))
+
+  it.live("RUN-08: follows a run to its end, however long its server is away meanwhile", () =>
+    Effect.gen(function*() {
+      const steps = yield* Queue.unbounded<string>()
+      const server = yield* start({
+        program: ({ run }) => Effect.forever(Effect.flatMap(Queue.take(steps), (step) => run.append(step)))
+      })
+      const wire = yield* network(server.port)
+      const owner = yield* connect(server.url, having(yield* server.token()))
+      // One attempt uses the budget of a request up.
+      const { store } = yield* open(wire.url, { ...impatient, maxAttempts: 1 })
+      const code = yield* server.code()
+      yield* Effect.promise(() => store.run(pair(code)))
+      const { runId } = yield* owner.runs.start(yield* owner.runs.intent({ threadId: "a thread", input: 0 }))
+      const told: Array<Schema.Json> = []
+      const connections: Array<boolean> = []
+      let failure = Option.none<RunsError>()
+      const stop = store.watch(
+        store.followRun(runId, {
+          onConnection: (run) => Effect.sync(() => void connections.push(Option.isSome(run))),
+          onEvents: (events) =>
+            Effect.sync(() => void told.push(...events.map((event) => event._tag === "Data" ? event.data : "end")))
+        }).pipe(Effect.catch((fault) =>
+          Effect.sync(() => {
+            failure = Option.some(fault)
+          })
+        ))
+      )
+      yield* Effect.addFinalizer(() => Effect.sync(stop))
+      yield* Queue.offer(steps, "before")
+      yield* eventually(() => told.length === 1)
+      wire.lead(1)
+      wire.cutAll()
+      yield* Queue.offer(steps, "meanwhile")
+      const tried = wire.connections()
+      yield* eventually(() => Option.isSome(failure) || wire.connections() >= tried + 3)
+      assert.deepStrictEqual(failure, Option.none())
+      assert.isFalse(connections.at(-1))
+      wire.lead(server.port)
+      yield* eventually(() => told.length === 2)
+      yield* owner.runs.abort(runId)
+      yield* eventually(() => told.length === 3)
+      assert.deepStrictEqual(told, ["before", "meanwhile", "end"])
+      assert.deepStrictEqual(failure, Option.none())
     }))
 
   it.live("a server renders what is not known yet, and asks nothing", () =>

@@ -9,8 +9,9 @@ import * as Layer from "effect/Layer"
 import * as NFS from "node:fs"
 import * as NPath from "node:path"
 import { fileURLToPath } from "node:url"
-import type { Page } from "playwright-core"
+import type { Page, Route } from "playwright-core"
 import * as Browser from "../../../test-support/browser.ts"
+import { sentence } from "../../client/test/support.ts"
 
 const { step } = Browser
 
@@ -139,6 +140,14 @@ export const postsOf = (page: Page): Array<string> => {
   })
   return posts
 }
+
+/** Answers as the server does that refuses. */
+export const refuse = (status: number, error: { readonly _tag: string; readonly code: string }) => (route: Route) =>
+  route.fulfill({
+    status,
+    contentType: "application/json",
+    body: JSON.stringify({ message: sentence, retryable: false, traceId: "0".repeat(32), ...error })
+  })
 
 /** Finds nothing to say against a state of the page, light and dark, on a phone and on a desk. */
 export const axe = Effect.fnUntraced(function*(page: Page, state: string) {

@@ -1,9 +1,8 @@
 import type { AccessView } from "@sallyport/client/AccessFeed"
-import * as Access from "@sallyport/client/Access"
 import * as Runs from "@sallyport/client/Runs"
 import type { RunsError } from "@sallyport/client/RunsError"
 import { LetIn, RunView, SignedIn, type SignedInState } from "@sallyport/react/Components"
-import { useActions, useRuns, useSnapshot } from "@sallyport/react/Hooks"
+import { useActions, useRuns, useSession, useSnapshot } from "@sallyport/react/Hooks"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { useRef } from "react"
@@ -79,7 +78,8 @@ const Start = ({ place, session: { device, scopes, subject } }: Pick<SignedInSta
   readonly place: Place
 }) => {
   const { access } = useSnapshot()
-  const { act, busy } = useActions()
+  const { logout } = useSession()
+  const { act, busy, fault } = useActions()
   return (
     <main className="sallyport sw-start">
       <header>
@@ -113,10 +113,11 @@ const Start = ({ place, session: { device, scopes, subject } }: Pick<SignedInSta
             className="sp-b"
             data-kind="row"
             aria-disabled={Option.isSome(busy)}
-            onClick={() => void act("logout", Access.Access.use((access) => access.logout))}
+            onClick={() => void act("logout", logout)}
           >
             Sign out here
           </button>
+          {Option.isSome(fault) && <p role="alert" className="sp-hint">{fault.value.message}</p>}
         </div>
       </div>
       <section aria-labelledby="try">

@@ -6,13 +6,13 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { useEffect, useId, useRef, useState } from "react"
+import { useEffect, useId, useMemo, useRef, useState } from "react"
 import { useHistory, useStore } from "../Hooks.ts"
+import { revisionOf } from "./history.ts"
 import { Button, Empty, Fault, Known, Section, useHostScopes, useNow } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 const isKnown = Schema.is(AccessChangeEntry)
-const revisionOf = (entry: AccessEntry): number => isKnown(entry) ? entry.data.revision : 0
 
 const kinds: ReadonlyArray<readonly [kind: AccessEventKind | "", words: string]> = [
   ["", "Everything"],
@@ -46,25 +46,35 @@ const useTyped = (text: string): string => {
 }
 
 /** Names the links and devices that changes tell of, by their ids. */
-const namesOf = (entries: ReadonlyArray<AccessEntry>): ReadonlyMap<string, string> => {
+const namesOf = (entries: ReadonlyArray<AccessChangeEntry>): ReadonlyMap<string, string> => {
   const names = new Map<string, string>()
-  for (const entry of entries.filter(isKnown).toReversed()) {
+  for (const entry of entries.toReversed()) {
     if (entry.event === "sessionUpserted") names.set(entry.data.session.id, Words.deviceName(entry.data.session.device))
     if (entry.event === "pairingLinkUpserted") names.set(entry.data.link.id, Words.linkName(entry.data.link.label))
   }
   return names
 }
 
-/** Returns a session as an older change left it; `older` begins with the newest. */
-const sessionBefore = (entry: AccessEntry, older: ReadonlyArray<AccessEntry>): Option.Option<Device> => {
-  if (!isKnown(entry) || entry.event !== "sessionUpserted") return Option.none()
-  const { id } = entry.data.session
-  for (const before of older) {
-    if (isKnown(before) && before.event === "sessionUpserted" && before.data.session.id === id) {
-      return Option.some(before.data.session)
+/** Says each entry as a sentence, with its time if that is known. The newest come first, here and in `changes`. */
+const rowsOf = (
+  entries: ReadonlyArray<AccessEntry>,
+  changes: ReadonlyArray<AccessChangeEntry>,
+  host: Words.HostScopes
+) => {
+  const names = namesOf([...changes, ...entries.filter(isKnown)])
+  const sessions = new Map<string, Device>()
+  return entries.toReversed().map((entry) => {
+    const revision = revisionOf(entry)
+    if (!isKnown(entry)) {
+      return { revision, at: Option.none(), day: "", text: `Something else changed (${entry.event}).` }
     }
-  }
-  return Option.none()
+    const session = entry.event === "sessionUpserted" ? entry.data.session : undefined
+    // As the change before left it.
+    const before = Option.fromUndefinedOr(session === undefined ? undefined : sessions.get(session.id))
+    if (session !== undefined) sessions.set(session.id, session)
+    const { at } = entry.data
+    return { revision, at: Option.some(at), day: Words.day(at), text: Words.sentence(entry, names, before, host) }
+  }).toReversed()
 }
 
 const Trail = ({ view }: { readonly view: AccessView }) => {
@@ -91,19 +101,15 @@ const Trail = ({ view }: { readonly view: AccessView }) => {
     ...(search === "" ? {} : { search }),
     ...(kind === "" ? {} : { kind })
   }, isAll ? 0 : view.revision)
-  const newest = Option.match(entries, {
-    onNone: () => 0,
-    onSome: ([first]) => first === undefined ? 0 : revisionOf(first)
-  })
-  const live: ReadonlyArray<AccessEntry> = isAll ? view.changes.filter(({ data }) => data.revision > newest) : []
-  const shown = Option.map(entries, (entries) => [...live, ...entries])
-  const names = namesOf([...view.changes, ...Option.getOrElse(entries, () => [])])
-  const today = Option.map(now, Words.day)
-  const rows = Option.getOrElse(shown, () => []).map((entry) => {
-    const at = isKnown(entry) ? Option.some(entry.data.at) : Option.none()
-    const day = Option.match(at, { onNone: () => "", onSome: Words.day })
-    return { entry, at, day: Option.contains(today, day) ? "Today" : day }
-  })
+  const read = Option.getOrUndefined(entries)
+  const { changes } = view
+  const rows = useMemo(() => {
+    if (read === undefined) return undefined
+    const newest = read[0] === undefined ? 0 : revisionOf(read[0])
+    const live = isAll ? changes.filter(({ data }) => data.revision > newest) : []
+    return rowsOf([...live, ...read], changes, host)
+  }, [read, changes, isAll, host])
+  const today = Option.getOrUndefined(Option.map(now, Words.day))
   return (
     <Section id="activity" title="Activity" lead="Every change of access, by its actor, in order.">
       <div className="sp-tools">
@@ -132,50 +138,44 @@ const Trail = ({ view }: { readonly view: AccessView }) => {
         </label>
       </div>
       <p role="status" className="sp-hint" id={`${id}-found`}>
-        {isAll || Option.isNone(shown)
+        {isAll || rows === undefined
           ? ""
-          : `${shown.value.length}${Option.isSome(readOlder) ? " or more" : ""} found`}
+          : `${rows.length}${Option.isSome(readOlder) ? " or more" : ""} found`}
       </p>
-      <Fault fault={fault} />
-      {Option.match(shown, {
-        onNone: () => <p className="sp-hint">Looking at what happened…</p>,
-        onSome: (shown) =>
-          shown.length > 0
-            ? (
-              <ol className="sp-list sp-trail">
-                {rows.map(({ at, day, entry }, index) => (
-                  <li key={`${revisionOf(entry)}-${index - live.length}`}>
-                    {day !== rows[index - 1]?.day && <p className="sp-day">{day}</p>}
-                    {Option.isSome(at) && (
-                      <time dateTime={DateTime.formatIso(at.value)}>
-                        {DateTime.formatLocal(at.value, { hour: "2-digit", minute: "2-digit" })}
-                      </time>
-                    )}
-                    <span>
-                      {isKnown(entry)
-                        ? Words.sentence(entry, names, sessionBefore(entry, shown.slice(index + 1)), host)
-                        : `Something else changed (${entry.event}).`}
-                    </span>
-                  </li>
-                ))}
-              </ol>
-            )
-            : isAll
-            ? <Empty title="Nothing has changed yet.">A change made anywhere shows here at once.</Empty>
-            : (
-              <Empty title={search === "" ? "Nothing of this kind has happened." : `Nothing matches “${search}”.`}>
-                <Button
-                  kind="inline"
-                  onClick={() => {
-                    setText("")
-                    setKind("")
-                  }}
-                >
-                  Clear the search
-                </Button>
-              </Empty>
-            )
-      })}
+      <Fault fault={fault} reading />
+      {rows === undefined
+        ? <p className="sp-hint">Looking at what happened…</p>
+        : rows.length > 0
+        ? (
+          <ol className="sp-list sp-trail">
+            {rows.map(({ at, day, revision, text }, index) => (
+              <li key={revision}>
+                {day !== rows[index - 1]?.day && <p className="sp-day">{day === today ? "Today" : day}</p>}
+                {Option.isSome(at) && (
+                  <time dateTime={DateTime.formatIso(at.value)}>
+                    {DateTime.formatLocal(at.value, { hour: "2-digit", minute: "2-digit" })}
+                  </time>
+                )}
+                <span>{text}</span>
+              </li>
+            ))}
+          </ol>
+        )
+        : isAll
+        ? <Empty title="Nothing has changed yet.">A change made anywhere shows here at once.</Empty>
+        : (
+          <Empty title={search === "" ? "Nothing of this kind has happened." : `Nothing matches “${search}”.`}>
+            <Button
+              kind="inline"
+              onClick={() => {
+                setText("")
+                setKind("")
+              }}
+            >
+              Clear the search
+            </Button>
+          </Empty>
+        )}
       {Option.isSome(readOlder) && (
         <p className="sp-more">
           <Button kind="plain" busy={busy} onClick={readOlder.value}>Show older</Button>

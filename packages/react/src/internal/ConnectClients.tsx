@@ -61,7 +61,7 @@ export const WaitingClients = () => {
   async function finish(done: Promise<Option.Option<unknown>>) {
     if (Option.isSome(await done)) close()
   }
-  if (waiting.length === 0 && blocked === undefined) return null
+  if (waiting.length === 0 && blocked === undefined && Option.isNone(fault)) return null
   return (
     <>
       <Section

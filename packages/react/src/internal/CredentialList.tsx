@@ -1,9 +1,10 @@
 import type { CredentialStatus } from "@sallyport/core/credentials/CredentialStatus"
+import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { type ReactNode, useEffect, useState } from "react"
 import { useActions, useCredentials } from "../Hooks.ts"
-import { Button, Dialog, Empty, Icon, Note, Section, useScopes } from "./parts.tsx"
+import { Button, Dialog, Empty, Fault, Icon, Section, useScopes } from "./parts.tsx"
 import * as Words from "./words.ts"
 
 const states = {
@@ -41,19 +42,14 @@ const partName = (part: string) => part.replaceAll(/([a-z])([A-Z])/g, "$1 $2").t
  */
 export const CredentialList = () => {
   const { check, credentials, remove, write } = useCredentials()
-  const { act, busy, clear, fault } = useActions<unknown>()
+  const { act, busy, clear, fault } = useActions()
   const [asked, setAsked] = useState<Question>()
   const [told, setTold] = useState({ text: "" })
   const mayWrite = useScopes().includes("credentials:write")
   const [checked, setChecked] = useState<ReadonlyMap<string, string>>(new Map())
   const ask = async (key: string) => {
-    const verdict = await act(key, check(key))
-    setChecked((before) =>
-      new Map(before).set(
-        key,
-        Option.match(verdict, { onNone: () => "The answer did not arrive. Try again.", onSome: Words.verdict })
-      )
-    )
+    const answer = await act(key, Effect.match(check(key), { onFailure: Words.unread, onSuccess: Words.verdict }))
+    if (Option.isSome(answer)) setChecked((before) => new Map(before).set(key, answer.value))
   }
   // After the dialog has given the focus back to a button that may be gone by now.
   useEffect(() => {
@@ -70,11 +66,6 @@ export const CredentialList = () => {
     setAsked(undefined)
   }
   const isBusy = Option.isSome(busy)
-  const refused = (
-    <div role="alert">
-      {Option.isSome(fault) && <Note state="bad" icon="bad">{Words.credentialFault(fault.value)}</Note>}
-    </div>
-  )
   if (Option.isNone(credentials)) return null
   return (
     <Section
@@ -155,7 +146,7 @@ export const CredentialList = () => {
         <Setting
           credential={asked.credential}
           busy={isBusy}
-          fault={refused}
+          fault={<Fault fault={fault} />}
           onClose={() => setAsked(undefined)}
           onSet={(values) =>
             end(write(asked.credential.key, values), (shadowedBy) =>
@@ -171,7 +162,7 @@ export const CredentialList = () => {
           onClose={() => setAsked(undefined)}
         >
           <p>What uses it stops working until it is set again. Its value cannot be brought back.</p>
-          {refused}
+          <Fault fault={fault} />
           <div className="sp-da">
             <Button kind="second" data-autofocus onClick={() => setAsked(undefined)}>Keep it</Button>
             <Button

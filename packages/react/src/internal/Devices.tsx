@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { type ReactNode, useEffect, useRef, useState } from "react"
-import { useActions, useConnections, useStore } from "../Hooks.ts"
+import { useActions, useConnections, useSession, useStore } from "../Hooks.ts"
 import {
   Ago,
   Button,
@@ -127,6 +127,7 @@ export const Devices = () => <Known>{(view) => <DeviceList view={view} />}</Know
 
 const DeviceList = ({ view }: { readonly view: AccessView }) => {
   const { rename, revoke, revokeOthers } = useConnections()
+  const { logout } = useSession()
   const { act, busy, clear, fault } = useActions()
   const mayWrite = useScopes().includes("access:write")
   const now = useNow()
@@ -253,7 +254,7 @@ const DeviceList = ({ view }: { readonly view: AccessView }) => {
               <Button
                 kind="row"
                 busy={isBusy}
-                onClick={() => act("logout", Access.Access.use((access) => access.logout))}
+                onClick={() => act("logout", logout)}
               >
                 Sign out
               </Button>

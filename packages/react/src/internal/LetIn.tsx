@@ -1,4 +1,5 @@
 import type * as Access from "@sallyport/client/Access"
+import type { ClientError } from "@sallyport/client/ClientError"
 import { isLoopback } from "@sallyport/core/access/AuthPolicy"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import * as PairingUrl from "@sallyport/core/access/PairingUrl"
@@ -248,6 +249,7 @@ export const LetIn = ({ pair }: {
           issued={issued}
           pair={pair}
           again={isBusy}
+          refused={fault}
           onAgain={make}
           onClose={close}
         />
@@ -257,10 +259,12 @@ export const LetIn = ({ pair }: {
 }
 
 /** Shows a link that was just made, and what becomes of it. */
-const Issued = ({ again, issued: { code, link }, onAgain, onClose, pair }: {
+const Issued = ({ again, issued: { code, link }, onAgain, onClose, pair, refused }: {
   readonly pair: string | undefined
   readonly issued: Access.IssuedLink
   readonly again: boolean
+  /** Why the same link could not be made again. */
+  readonly refused: Option.Option<ClientError>
   readonly onAgain: () => void
   readonly onClose: () => void
 }) => {
@@ -331,6 +335,7 @@ const Issued = ({ again, issued: { code, link }, onAgain, onClose, pair }: {
             ? `${Words.actor(withdrawn.value.actor)} withdrew this link. Make a new one if you still need it.`
             : "No device used it. The code and the picture don’t work any more."}
         </p>
+        <Fault fault={refused} />
         <div className="sp-da">
           <Button kind="second" data-autofocus wait={wait} onClick={onClose}>Close</Button>
           <Button busy={again} wait={wait} onClick={onAgain}>Make the same link again</Button>

@@ -109,7 +109,7 @@ const refused = (code: Redacted.Redacted, { message, reason }: ClientError): Eff
           }
         }
       case "Unavailable":
-        return { _tag: "Enter", told: { ...noStore, text: `${noStore.text} Your code was not used.` } }
+        return { _tag: "Enter", told: unanswered }
       case "Unreachable":
         return {
           _tag: "Wait",
@@ -130,11 +130,11 @@ const bad = (message: string): Told => ({
   text: Words.ended(message)
 })
 
-const noStore: Told = {
+const unanswered: Told = {
   state: "waiting",
   icon: "clock",
-  strong: "The server cannot reach its database.",
-  text: "Try again in a minute."
+  strong: "The server cannot answer now.",
+  text: "Try again in a minute. Your code was not used."
 }
 
 /** A server that has only just begun answers what came meanwhile once it can. */
@@ -156,6 +156,9 @@ const unclear: Told = {
   strong: "The answer did not arrive, so the code may have been used.",
   text: "Try the code again within a minute, or look under Connections whether this browser is there."
 }
+
+/** The server may have stopped, or lost its database, after it had used the code. */
+const unfinished: Told = { ...unclear, strong: "The server could not finish, so the code may have been used." }
 
 /** Tells whether a page may not send a code to its server: others on the network could read it. */
 const isInsecure = (server: URL, policy: PolicyView): boolean =>
@@ -183,11 +186,11 @@ const redeem = Effect.fnUntraced(function*(
     Effect.catchTag("ClientError", (fault) =>
       Effect.map(refused(code, fault), (state): State =>
         Option.match(asked, {
-          onNone: () => state,
+          onNone: () => fault.reason._tag === "Unavailable" ? { _tag: "Enter", told: unfinished } : state,
           onSome: (asked) => {
             const { reason } = fault
             if (reason._tag === "Unreachable") return { ...asked, told: unclear }
-            if (reason._tag === "Unavailable") return { ...asked, told: noStore }
+            if (reason._tag === "Unavailable") return { ...asked, told: unfinished }
             // Whatever else is wrong, the code is not, and the question stands.
             return state._tag === "Enter" && !endsCode(reason)
               ? { ...asked, ...(state.told === undefined ? {} : { told: state.told }) }
@@ -424,7 +427,7 @@ export const PairDevice = ({ connections = "connections", continueTo = "/", onPa
                   <span aria-hidden="true">
                     Next try in <Left at={at} now={now} />.{" "}
                   </span>
-                  Your code is kept and was not used.
+                  Your code is kept.
                 </Note>
               </div>
             )}

@@ -41,6 +41,7 @@ const describe = (run: FollowedRun, isLost: boolean, isStopped: boolean): string
   }
   if (isLost) return "The connection is lost. The run goes on without you. Trying again…"
   if (run.questions.length > 0) return "Waiting for an answer."
+  if (run.isQueued) return "Waiting for its turn."
   return run.connection === "open" || run.events.length > 0
     ? "Running. You are following it live."
     : "Looking at the run…"

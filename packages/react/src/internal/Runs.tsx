@@ -1,5 +1,6 @@
 import type { RunsError } from "@sallyport/client/RunsError"
 import type { RunView as Run } from "@sallyport/contract/RunGroup"
+import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { useState } from "react"
 import { useActions, useRuns } from "../Hooks.ts"
@@ -21,7 +22,6 @@ export const Runs = () => {
   const mayOperate = useScopes().includes("runs:operate")
   const now = useNow()
   const [opened, setOpened] = useState<string>()
-  const [stopped, setStopped] = useState<string>()
   const isBusy = Option.isSome(busy)
   const row = (run: Run) => {
     const { completedAt, endReason, lastSeq, runId, startedAt, status, threadId } = run
@@ -56,11 +56,8 @@ export const Runs = () => {
             <Button
               kind="row"
               aria-label={`Stop the run of ${threadId}`}
-              busy={isBusy || (stopped === runId && Option.isNone(refused))}
-              onClick={() => {
-                setStopped(runId)
-                void act("stop", abort(runId)).then(() => act("refresh", refresh))
-              }}
+              busy={isBusy}
+              onClick={() => act("stop", Effect.andThen(abort(runId), refresh))}
             >
               Stop
             </Button>
@@ -92,7 +89,7 @@ export const Runs = () => {
       })}
       lead="They go on without a reader, also while no device is here."
     >
-      <Fault fault={Option.orElse(refused, () => fault)} />
+      <Fault fault={Option.orElse(refused, () => fault)} reading={Option.isNone(refused)} />
       {Option.match(runs, {
         onNone: () => <p role="status">Looking at the runs…</p>,
         onSome: (runs) =>

@@ -321,10 +321,15 @@ export const useServer = (): Option.Option<URL> => {
   return server
 }
 
-/** Tells the fault of an action. */
-export const Fault = ({ fault }: { readonly fault: Option.Option<ClientError | RunsError> }) => (
+/** Tells the fault of an action, or of what only reads. */
+export const Fault = ({ fault, reading = false }: {
+  readonly fault: Option.Option<ClientError | RunsError>
+  readonly reading?: boolean
+}) => (
   <div role="alert">
-    {Option.isSome(fault) && <Note state="bad" icon="bad">{Words.fault(fault.value)}</Note>}
+    {Option.isSome(fault) && (
+      <Note state="bad" icon="bad">{reading ? Words.unread(fault.value) : Words.fault(fault.value)}</Note>
+    )}
   </div>
 )
 

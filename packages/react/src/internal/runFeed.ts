@@ -4,7 +4,9 @@
  */
 import * as Runs from "@sallyport/client/Runs"
 import type { RunsError } from "@sallyport/client/RunsError"
+import type { RunView } from "@sallyport/contract/RunGroup"
 import { latest } from "@sallyport/core/runs/Run"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
@@ -12,9 +14,9 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
-/** Takes what a run does, and whether the connection is open; then `lastSeq` is how far the run had come before that. */
+/** Takes what a run does, and whether the connection is open; then the run is as it was before that. */
 export interface Listener {
-  readonly onConnection: (isOpen: boolean, lastSeq: number) => Effect.Effect<void>
+  readonly onConnection: (run: Option.Option<RunView>) => Effect.Effect<void>
   readonly onEvents: (events: ReadonlyArray<Runs.RunEvent>) => Effect.Effect<void>
 }
 
@@ -23,6 +25,15 @@ export type News =
   | { readonly _tag: "Connection"; readonly isOpen: boolean }
   | { readonly _tag: "Failure"; readonly error: RunsError }
   | { readonly _tag: "Event"; readonly event: Runs.FollowedEvent }
+
+/** How often a run that waits for its turn is looked at: no event tells that it has its turn. */
+export const betweenTurns = Duration.seconds(2)
+
+/** A page that stays open goes on when its server is back, however long that takes. */
+const whileAway = {
+  schedule: Schedule.spaced("1 second"),
+  while: ({ reason }: RunsError) => reason._tag === "Unreachable"
+}
 
 /** Makes a feed. `watch` runs the connection, which is there as long as a run is followed. */
 export const make = (watch: (effect: Effect.Effect<void, never, Runs.Runs>) => () => void) => {
@@ -52,6 +63,7 @@ export const make = (watch: (effect: Effect.Effect<void, never, Runs.Runs>) => (
       Stream.runForEach((event) => tell({ _tag: "Event", event })),
       // It begins again with what comes next, and what was missed meanwhile is read.
       Effect.retry({ while: ({ reason }) => reason._tag === "RunExpired" }),
+      Effect.retry(whileAway),
       Effect.catch(fail)
     )
   )
@@ -102,34 +114,45 @@ export const make = (watch: (effect: Effect.Effect<void, never, Runs.Runs>) => (
     const follower = yield* join
     let last = 0
     let ended = false
+    let isQueued = false
     const give = (events: ReadonlyArray<Runs.RunEvent>) =>
       Effect.suspend(() => {
         const event = events.at(-1)
         if (event?._tag === "Data") last = event.cursor
         ended ||= event?._tag === "End"
+        isQueued = false
         return listener.onEvents(events)
       })
     /** Reads what the run has that was not given. What comes later, the connection tells. */
     const catchUp = Effect.gen(function*() {
-      const { completedAt, lastSeq } = yield* Effect.retry(runs.get(runId), {
-        schedule: Schedule.spaced("1 second"),
-        times: 30,
-        while: ({ reason }) => reason._tag === "Unreachable"
-      })
-      yield* listener.onConnection(true, lastSeq)
+      const run = yield* runs.get(runId)
+      const { completedAt, lastSeq } = run
+      isQueued = run.status === "queued"
+      yield* listener.onConnection(Option.some(run))
       if (completedAt === null && lastSeq <= last) return
       yield* runs.follow({ runId, after: last }).pipe(
         Stream.takeUntil((event) => event._tag === "End" || (completedAt === null && event.cursor >= lastSeq)),
         Stream.runForEachArray(give)
       )
-    })
+    }).pipe(
+      Effect.tapError(({ reason }) =>
+        reason._tag === "Unreachable" ? listener.onConnection(Option.none()) : Effect.void
+      ),
+      Effect.retry(whileAway)
+    )
     if (Option.isSome(failure)) return yield* Effect.fail(failure.value)
     if (isOpen) yield* catchUp
     while (true) {
       if (ended) return
+      const taken = Queue.takeAll(follower)
+      const arrived = yield* isQueued && isOpen ? Effect.timeoutOption(taken, betweenTurns) : Effect.asSome(taken)
+      if (Option.isNone(arrived)) {
+        yield* catchUp
+        continue
+      }
       const given: Array<Runs.RunEvent> = []
       let next = last
-      for (const news of yield* Queue.takeAll(follower)) {
+      for (const news of arrived.value) {
         if (news._tag === "Failure") return yield* Effect.fail(news.error)
         if (news._tag === "Event") {
           const { event } = news
@@ -148,7 +171,7 @@ export const make = (watch: (effect: Effect.Effect<void, never, Runs.Runs>) => (
           }
         }
         if (given.length > 0) yield* give(given.splice(0))
-        if (news._tag === "Connection" && !news.isOpen) yield* listener.onConnection(false, last)
+        if (news._tag === "Connection" && !news.isOpen) yield* listener.onConnection(Option.none())
         else if (!ended) yield* catchUp
         next = last
       }

@@ -12,7 +12,7 @@ import * as DateTime from "effect/DateTime"
 import * as NetAddress from "effect/net/NetAddress"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import * as Schema from "effect/Schema"
+import type * as Schema from "effect/Schema"
 
 /** Says what scopes allow, those that belong together in one phrase first. */
 const phrases: ReadonlyArray<readonly [scopes: ReadonlyArray<string>, phrase: string]> = [
@@ -136,7 +136,7 @@ export const by = (name: string): string => actors[name]?.replace("The", "the") 
 export const leaving = (id: string, changes: ReadonlyArray<Change>): string => {
   for (const { data, event } of changes) {
     if (event !== "sessionRemoved" || data.id !== id) continue
-    return data.reason === "expired" ? "It left, because it was not used for long." : `Revoked by ${by(data.actor)}.`
+    return data.reason === "expired" ? "It left, because it was not used for long." : `Signed out by ${by(data.actor)}.`
   }
   return "It has left."
 }
@@ -336,21 +336,17 @@ export const fault = ({ message, reason }: ClientError | RunsError): string => {
     case "Unreachable":
       return "The answer did not arrive. It may have been done: the list shows what is so once the connection is back."
     case "Unavailable":
-      return "The server cannot reach its database. Nothing was changed. Try again in a minute."
+      return "The server could not finish. It may have been done: look at the list before you try again."
     default:
       return ended(message)
   }
 }
 
-const isRefusal = Schema.is(Schema.Struct({ code: Schema.String, message: Schema.String }))
-
-/** Says why a credential was not changed, or that it is not known. */
-export const credentialFault = (error: unknown): string => {
-  if (!isRefusal(error)) {
-    return "The answer did not arrive. It may have been done: the list shows what is so once the connection is back."
-  }
-  return error.code === "credential_not_set" ? "It is gone already." : ended(error.message)
-}
+/** Says why something could not be read. */
+export const unread = (error: ClientError | RunsError): string =>
+  error.reason._tag === "Unreachable" || error.reason._tag === "Unavailable"
+    ? "The answer did not arrive. Nothing was changed."
+    : fault(error)
 
 const runStates: Readonly<Record<string, string>> = {
   queued: "Waiting for its turn",
