@@ -179,7 +179,7 @@ describe("the identities of a host", () => {
           else {
             assert.include(
               head,
-              "Whom it lets in of https://login.example and https://b.example/x comes in without a link."
+              "People whom this server admits by an account at https://login.example and https://b.example/x come in without a link."
             )
           }
         }

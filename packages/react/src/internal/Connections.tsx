@@ -83,8 +83,8 @@ const OwnersPage = ({ pair, state }: {
           <p className="sp-hint">Who can get into {policy.name ?? "this server"}, and what happened.</p>
           {policy.identities.length > 0 && (
             <p className="sp-hint">
-              Whom it lets in of {Words.list([...new Set(policy.identities.map(({ issuer }) => issuer))])}{" "}
-              comes in without a link.
+              People whom this server admits by an account at{" "}
+              {Words.list([...new Set(policy.identities.map(({ issuer }) => issuer))])} come in without a link.
             </p>
           )}
         </div>
