@@ -7,7 +7,7 @@
  */
 import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
 import * as Linking from "@sallyport/connect/Linking"
-import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
+import { ConnectClientView, connectClientView } from "@sallyport/contract/ConnectGroup"
 import type { EnvironmentHealth } from "@sallyport/contract/ConnectProtocol"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import { type ConnectClient, SecurityMode } from "@sallyport/core/access/ConnectClient"
@@ -35,8 +35,6 @@ const parent = Command.make("connect").pipe(
   Command.withSharedFlags(StoreCommands.flags),
   Command.withDescription("Decide who may connect, through a relay or as a device")
 )
-
-const view = (client: ConnectClient) => new ConnectClientView({ ...client })
 
 const short = ({ proofKeyThumbprint }: { readonly proofKeyThumbprint: string }) => Text.shortId(proofKeyThumbprint)
 
@@ -146,7 +144,11 @@ const security = Command.make(
           by: "operator"
         })
         const observed = (yield* clients.list()).filter((client) => client.status === "observed")
-        return { approved: approved.map(view), named: named.map(view), observed: observed.map(view) }
+        return {
+          approved: approved.map(connectClientView),
+          named: named.map(connectClientView),
+          observed: observed.map(connectClientView)
+        }
       }),
       server: Effect.fnUntraced(function*(server) {
         const known = trust.length === 0 ? [] : yield* clientsOf(server)
@@ -186,7 +188,7 @@ const list = Command.make(
         const clients = yield* StoreCommands.pages((after: ConnectClient | undefined) =>
           store.list({ after, limit: StoreCommands.pageSize })
         )
-        return { clients: clients.map(view), titles: yield* StoreCommands.ownTitles }
+        return { clients: clients.map(connectClientView), titles: yield* StoreCommands.ownTitles }
       }),
       server: (server) => Effect.all({ clients: clientsOf(server), titles: StoreCommands.titlesOf(server) })
     })
@@ -235,7 +237,7 @@ const decision = (name: "approve" | "reject" | "revoke" | "block", decision: Dec
               reason: Option.getOrUndefined(reason),
               scopes
             }),
-            view
+            connectClientView
           )),
         server: ({ api }) =>
           Effect.map(

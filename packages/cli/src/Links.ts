@@ -2,7 +2,7 @@
  * Implements `sallyport pair` and `sallyport links`: lets a device in with a new pairing link, lists the open links, and
  * revokes one.
  */
-import type { PairingLinkView } from "@sallyport/contract/AccessSchemas"
+import { type PairingLinkView, pairingLinkView } from "@sallyport/contract/AccessSchemas"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
 import type { PairingLink } from "@sallyport/core/access/PairingLink"
 import * as PairingUrl from "@sallyport/core/access/PairingUrl"
@@ -63,7 +63,7 @@ const list = Command.make(
   Effect.fnUntraced(function*({ subject }) {
     const flags = yield* parent
     const found = yield* StoreCommands.ask(flags, {
-      store: Effect.map(every, (links) => links.map(PairingLinks.view)),
+      store: Effect.map(every, (links) => links.map(pairingLinkView)),
       server: everyOf
     })
     const links = found.filter((link) => Option.getOrElse(subject, () => link.subject) === link.subject)

@@ -2,9 +2,9 @@
  * Implements `sallyport runs`: lists the runs, follows one, answers what one asks, starts one on a server, aborts one, and
  * sweeps what is past its retention.
  */
-import { RunView } from "@sallyport/contract/RunGroup"
+import { type RunView, runView } from "@sallyport/contract/RunGroup"
 import { defaultSubject } from "@sallyport/core/access/BootstrapCredentialService"
-import { continuationOf, promptOf, questionOf, type Run, RunStatus } from "@sallyport/core/runs/Run"
+import { promptOf, questionOf, type Run, RunStatus } from "@sallyport/core/runs/Run"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
@@ -26,15 +26,6 @@ const parent = Command.make("runs").pipe(
   Command.withSharedFlags(StoreCommands.flags),
   Command.withDescription("List, follow, answer, start and abort runs")
 )
-
-const view = (run: Run) =>
-  new RunView({
-    ...run,
-    ...Option.match(continuationOf(run.metadata), {
-      onNone: () => ({}),
-      onSome: (continuation) => ({ continuation })
-    })
-  })
 
 const runArgument = Argument.String("run").pipe(
   Argument.withSchema(Schema.NonEmptyString),
@@ -105,7 +96,7 @@ const list = Command.make(
     const runs = yield* StoreCommands.ask(flags, {
       store: Effect.map(
         every({ owner: { subject: Option.getOrElse(subject, () => defaultSubject) }, threadId, status: wanted }),
-        (found) => found.map(view)
+        (found) => found.map(runView)
       ),
       server: Effect.fnUntraced(function*(server) {
         if (Option.isSome(subject)) {
@@ -195,7 +186,7 @@ const abort = Command.make(
         const runs = yield* RunEventLog.RunEventLog
         const run = yield* idIn.store(name)
         const result = yield* runs.abort({ runId: run })
-        return view(result._tag === "Registered" ? yield* runs.get({ runId: run }) : result.run)
+        return runView(result._tag === "Registered" ? yield* runs.get({ runId: run }) : result.run)
       }),
       server: (server) => Effect.flatMap(idIn.server(name, server), (id) => server.api.runs.abort({ params: { id } }))
     })
@@ -229,7 +220,7 @@ const answer = Command.make(
     const answered = yield* StoreCommands.ask(flags, {
       store: Effect.gen(function*() {
         const runs = yield* RunEventLog.RunEventLog
-        return view(yield* runs.answer({ runId: yield* idIn.store(run), ...answer }))
+        return runView(yield* runs.answer({ runId: yield* idIn.store(run), ...answer }))
       }),
       server: (server) =>
         Effect.flatMap(

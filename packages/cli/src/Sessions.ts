@@ -5,11 +5,11 @@
  * The commands act on the backend's own store, or with `--url` on a server that runs. A running backend learns of a change
  * of its store through the access feed, and ends what was revoked at once.
  */
-import { ListedSessionView, SessionView } from "@sallyport/contract/AccessSchemas"
+import { type ListedSessionView, listedSessionView, sessionView } from "@sallyport/contract/AccessSchemas"
 import * as SessionGroup from "@sallyport/contract/SessionGroup"
 import { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
-import { issuerPrefix, type Session, SessionId } from "@sallyport/core/access/Session"
+import { issuerPrefix, SessionId } from "@sallyport/core/access/Session"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
@@ -17,7 +17,6 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -38,15 +37,8 @@ const subject = Flag.String("subject").pipe(
   Flag.optional
 )
 
-const viewOf = (session: Session) =>
-  new SessionView({
-    ...session,
-    lifetimeSeconds: session.lifetime === null ? null : Duration.toSeconds(session.lifetime),
-    current: false
-  })
-
-const view = ({ connections, descendants, session }: SessionCredentialService.ListedSession) =>
-  new ListedSessionView({ ...viewOf(session), connections, descendants })
+/** Shows a session to the operator, who has none. */
+const view = (listed: SessionCredentialService.ListedSession) => listedSessionView(listed, undefined)
 
 const table = Terminal.table<ListedSessionView>([
   { name: "SESSION", of: ({ id }) => Text.shortId(id), whole: true },
@@ -160,7 +152,7 @@ const answer = Effect.fnUntraced(function*(
       const sessions = yield* SessionCredentialService.SessionCredentialService
       const { id: asker, requestedAt, scopes } = yield* requestOf((yield* every).map(view), id)
       const answered = yield* sessions.answerScopes({ id: asker, requestedAt, scopes: granted(scopes) }, "operator")
-      return { session: viewOf(answered), titles: yield* StoreCommands.ownTitles }
+      return { session: sessionView(answered, undefined), titles: yield* StoreCommands.ownTitles }
     }),
     server: Effect.fnUntraced(function*(server) {
       const { id: asker, requestedAt, scopes } = yield* requestOf(yield* everyOf(server), id)

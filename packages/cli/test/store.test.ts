@@ -81,6 +81,21 @@ describe("sallyport on a store", () => {
       assert.match(named.stdout, new RegExp(`^${run.runId} `, "m"))
     }).pipe(Effect.scoped), timeout)
 
+  it.live("tells a lifetime in whole seconds, whatever its milliseconds", () =>
+    Effect.gen(function*() {
+      const here = ["--state-dir", yield* Sallyport.freshState]
+      yield* commandLine(["connect", "security", "account", ...here])
+      for (const lifetime of ["20 millis", "1500 millis"]) {
+        const { link } = yield* json(Output.Pairing, "pair", "--session-lifetime", lifetime, ...here)
+        assert.strictEqual(link.sessionLifetimeSeconds, 1)
+      }
+      const { links } = yield* json(Output.Links, "links", "list", ...here)
+      assert.deepStrictEqual(links.map(({ sessionLifetimeSeconds }) => sessionLifetimeSeconds), [1, 1])
+      yield* json(Output.IssuedToken, "sessions", "issue", "--label", "a", "--lifetime", "86400500 millis", ...here)
+      const { sessions } = yield* json(Output.Sessions, "sessions", "list", ...here)
+      assert.deepStrictEqual(sessions.map(({ lifetimeSeconds }) => lifetimeSeconds), [86_400])
+    }).pipe(Effect.scoped), timeout)
+
   it.live(
     "shows a pairing link for the network with this machine's address, or says that it has none",
     () =>
