@@ -4,7 +4,7 @@
  */
 import { type RunView, runView } from "@sallyport/contract/RunGroup"
 import { defaultSubject } from "@sallyport/core/access/BootstrapCredentialService"
-import { promptOf, questionOf, type Run, RunStatus } from "@sallyport/core/runs/Run"
+import { parseCursor, promptOf, questionOf, type Run, RunStatus } from "@sallyport/core/runs/Run"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
@@ -168,7 +168,7 @@ const tail = Command.make(
               ? Effect.void
               : Effect.flatMap(
                 decodeJson(data),
-                (data) => show({ seq: id !== undefined && /^\d+$/.test(id) ? Number(id) : null, kind: event, data })
+                (data) => show({ seq: Option.getOrNull(parseCursor(id ?? "")), kind: event, data })
               )
         )
       })

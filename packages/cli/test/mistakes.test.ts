@@ -44,6 +44,21 @@ const listening = (handler: Http.RequestListener) =>
     return `http://127.0.0.1:${typeof address === "object" && address !== null ? address.port : 0}`
   }))
 
+/** Answers the token endpoint itself, and passes all else on to a backend. */
+const tokenEndpoint = (backend: string, status: number, body: object) =>
+  listening((request, response) => {
+    if (request.url === "/oauth/token") {
+      response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body))
+      return
+    }
+    const { headers, method = "GET" } = request
+    const passed = Http.request(backend + (request.url ?? ""), { method, headers, agent: false }, (answer) => {
+      response.writeHead(answer.statusCode ?? 500, answer.headers)
+      answer.pipe(response)
+    })
+    request.pipe(passed)
+  })
+
 interface Mistake {
   readonly args: ReadonlyArray<string>
   readonly code: ExitCode
@@ -270,4 +285,89 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
       }).pipe(Effect.scoped),
     timeout
   )
+
+  it.live("L-18: a tail ends with the exit code of what the server tells it", () =>
+    Effect.gen(function*() {
+      const run = "0197c2f0-0000-7000-8000-000000000000"
+      const tail = Effect.fnUntraced(function*(answer: Http.RequestListener, ...args: ReadonlyArray<string>) {
+        const url = yield* listening(answer)
+        return yield* commandLine([...args, "--json", "--url", url], { env: { SALLYPORT_TOKEN: "token" } })
+      })
+      const sends = (...events: ReadonlyArray<string>): Http.RequestListener => (_, response) =>
+        response.writeHead(200, { "content-type": "text/event-stream" }).end(`retry: 1000\n\n${events.join("")}`)
+      const failure = (code: string, retryable: boolean) =>
+        sends(`event: failure\ndata: ${JSON.stringify({ code, message: `It is ${code}`, retryable })}\n\n`)
+      const failures: ReadonlyArray<readonly [string, boolean, ExitCode]> = [
+        ["session_ended", false, "SignedOut"],
+        ["run_not_found", false, "NotFound"],
+        ["cursor_expired", false, "Expired"],
+        ["unavailable", true, "Unavailable"],
+        ["internal_error", false, "Failed"],
+        ["of_a_later_version", true, "Unavailable"],
+        ["toString", false, "Failed"]
+      ]
+      for (const args of [["feed", "tail"], ["runs", "tail", run]]) {
+        for (const [code, retryable, name] of failures) {
+          assert.deepStrictEqual(
+            yield* tail(failure(code, retryable), ...args),
+            { code: exitCodes[name], stdout: "", stderr: `sallyport: It is ${code}\n` }
+          )
+        }
+        const garbled = yield* tail(sends("event: failure\ndata: {}\n\n"), ...args)
+        assert.deepInclude(garbled, { code: exitCodes.Failed, stdout: "" })
+        assert.include(garbled.stderr, "does not answer as a backend")
+        const many = yield* tail((_, response) =>
+          response.writeHead(429, { "content-type": "application/json" }).end(JSON.stringify({
+            _tag: "TooManyRequests",
+            code: "too_many_connections",
+            message: "Too many are open",
+            retryable: true,
+            traceId: "0".repeat(32)
+          })), ...args)
+        assert.deepStrictEqual(many, {
+          code: exitCodes.Conflict,
+          stdout: "",
+          stderr: "sallyport: Too many are open\n"
+        })
+      }
+      // An event that stands for several, of a run that was compacted, in lines that a proxy has broken anew.
+      const events = sends("id: 3-5\nevent: data\ndata: {\ndata: }\n\n", "id: ended\nevent: end\ndata: {}\n\n")
+      const { stdout } = yield* tail(events, "runs", "tail", run)
+      assert.strictEqual(stdout, `{"seq":5,"kind":"data","data":{}}\n{"seq":null,"kind":"end","data":{}}\n`)
+    }).pipe(Effect.scoped), timeout)
+
+  it.live("L-18: a tail ends as signed out when its session is revoked", () =>
+    Effect.gen(function*() {
+      const state = yield* Sallyport.freshState
+      const server = yield* Sallyport.serve(state)
+      const env = { SALLYPORT_TOKEN: yield* Sallyport.pair(server) }
+      const tail = yield* Sallyport.sallyport(["feed", "tail", "--url", server.url], env)
+      yield* tail.printed(/session/)
+      yield* commandLine(["sessions", "revoke", "--all", "--yes", "--state-dir", state])
+      assert.strictEqual((yield* tail.exit).code, exitCodes.SignedOut, tail.stderr())
+    }).pipe(Effect.scoped), timeout)
+
+  it.live("L-18: a token that is refused ends with the exit code of the refusal", () =>
+    Effect.gen(function*() {
+      const server = yield* Sallyport.serve(yield* Sallyport.freshState)
+      const env = { SALLYPORT_TOKEN: yield* Sallyport.pair(server) }
+      const body = { error_description: "It cannot be", traceId: "0".repeat(32) }
+      const refusals: ReadonlyArray<readonly [number, object, ExitCode]> = [
+        [400, { _tag: "OAuthError", error: "invalid_scope" }, "NotAllowed"],
+        [400, { _tag: "OAuthError", error: "invalid_grant" }, "InvalidInput"],
+        [429, {
+          _tag: "OAuthTooManyRequests",
+          error: "temporarily_unavailable",
+          code: "rate_limited"
+        }, "Conflict"],
+        [503, { _tag: "OAuthUnavailable", error: "temporarily_unavailable" }, "Unavailable"]
+      ]
+      for (const [status, refusal, code] of refusals) {
+        const url = yield* tokenEndpoint(server.url, status, { ...refusal, ...body })
+        assert.deepStrictEqual(
+          yield* commandLine(["sessions", "issue", "--label", "a", "--url", url], { env }),
+          { code: exitCodes[code], stdout: "", stderr: "sallyport: It cannot be\n" }
+        )
+      }
+    }).pipe(Effect.scoped), timeout)
 })
