@@ -17,6 +17,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { CommandFailed } from "./ExitCode.ts"
+import * as Lists from "./internal/lists.ts"
 import * as ServerSentEvents from "./internal/serverSentEvents.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Terminal from "./internal/terminal.ts"
@@ -38,7 +39,7 @@ const print = (run: RunView) =>
     ({ json }) =>
       Terminal.print(json, Output.Run, { run }, () =>
         `${run.runId}  ${run.status}${run.endReason === null ? "" : ` (${Text.shown(run.endReason)})`}  ` +
-        `${run.lastSeq} events  thread ${Text.shown(run.threadId)}`)
+        `${Terminal.count(run.lastSeq, "event")}  thread ${Text.shown(run.threadId)}`)
   )
 
 const tableWith = (shown: (id: string) => string) =>
@@ -57,14 +58,14 @@ const tableWith = (shown: (id: string) => string) =>
 
 const every = (options: Omit<Parameters<RunEventLog.RunEventLog["Service"]["list"]>[0], "after" | "limit">) =>
   RunEventLog.RunEventLog.use((log) =>
-    StoreCommands.pages((after: Run | undefined) => log.list({ ...options, after, limit: StoreCommands.pageSize }))
+    Lists.pages((after: Run | undefined) => log.list({ ...options, after, limit: Lists.pageSize }))
   )
 
 const everyOf = (
   { api }: StoreCommands.Server,
   options: { readonly threadId?: string; readonly status?: RunStatus } = {}
 ) =>
-  StoreCommands.serverPages((query) =>
+  Lists.serverPages((query) =>
     Effect.map(api.runs.list({ query: { ...query, ...options } }), ({ next, runs }) => [runs, next] as const)
   )
 
@@ -305,7 +306,7 @@ const sweep = Command.make(
         const counts = yield* runs.sweep({ limit: sweepBatch })
         for (const kind of ["expired", "events", "removed", "aborts"] as const) total[kind] += counts[kind]
         if (Math.max(...Object.values(counts)) < sweepBatch) break
-        yield* Terminal.progress(`${total.events} events deleted`)
+        yield* Terminal.progress(`${Terminal.count(total.events, "event")} deleted`)
       }
       return { ended, ...total }
     }).pipe(Effect.provide(StoreCommands.layer(flags)))
@@ -314,7 +315,8 @@ const sweep = Command.make(
       Output.Swept,
       swept,
       () =>
-        `Ended ${swept.ended} runs whose process had died, and deleted ${swept.events} events of ${swept.expired} runs`
+        `Ended ${Terminal.count(swept.ended, "run")} whose process had died, and deleted ` +
+        `${Terminal.count(swept.events, "event")} of ${Terminal.count(swept.expired, "run")}`
     )
   })
 ).pipe(Command.withDescription("End the runs whose process has died, and delete what is past its retention"))

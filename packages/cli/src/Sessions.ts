@@ -22,6 +22,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { CommandFailed } from "./ExitCode.ts"
+import * as Lists from "./internal/lists.ts"
 import * as PairingLinks from "./internal/pairingLinks.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Terminal from "./internal/terminal.ts"
@@ -75,18 +76,6 @@ const requests = (sessions: ReadonlyArray<ListedSessionView>, titles: StoreComma
       ]
   )
 
-const every = Effect.gen(function*() {
-  const sessions = yield* SessionCredentialService.SessionCredentialService
-  return yield* StoreCommands.pages((after: SessionCredentialService.ListedSession | undefined) =>
-    sessions.list({ after: after?.session.id, limit: StoreCommands.pageSize })
-  )
-})
-
-const everyOf = ({ api }: StoreCommands.Server) =>
-  StoreCommands.serverPages((query) =>
-    Effect.map(api.session.list({ query }), ({ next, sessions }) => [sessions, next] as const)
-  )
-
 /** Returns the id of the session that a name begins. */
 const wholeId = <E, R>(name: string, listed: Effect.Effect<ReadonlyArray<{ readonly id: string }>, E, R>) =>
   Effect.map(
@@ -101,10 +90,10 @@ const list = Command.make(
     const flags = yield* parent
     const { found, titles } = yield* StoreCommands.ask(flags, {
       store: Effect.all({
-        found: Effect.map(every, (sessions) => sessions.map(view)),
+        found: Effect.map(Lists.sessions.store, (sessions) => sessions.map(view)),
         titles: StoreCommands.ownTitles
       }),
-      server: (server) => Effect.all({ found: everyOf(server), titles: StoreCommands.titlesOf(server) })
+      server: (server) => Effect.all({ found: Lists.sessions.server(server), titles: StoreCommands.titlesOf(server) })
     })
     const sessions = found.filter((session) => Option.getOrElse(subject, () => session.subject) === session.subject)
     yield* Terminal.print(
@@ -150,12 +139,12 @@ const answer = Effect.fnUntraced(function*(
   const { session, titles } = yield* StoreCommands.ask(flags, {
     store: Effect.gen(function*() {
       const sessions = yield* SessionCredentialService.SessionCredentialService
-      const { id: asker, requestedAt, scopes } = yield* requestOf((yield* every).map(view), id)
+      const { id: asker, requestedAt, scopes } = yield* requestOf((yield* Lists.sessions.store).map(view), id)
       const answered = yield* sessions.answerScopes({ id: asker, requestedAt, scopes: granted(scopes) }, "operator")
       return { session: sessionView(answered, undefined), titles: yield* StoreCommands.ownTitles }
     }),
     server: Effect.fnUntraced(function*(server) {
-      const { id: asker, requestedAt, scopes } = yield* requestOf(yield* everyOf(server), id)
+      const { id: asker, requestedAt, scopes } = yield* requestOf(yield* Lists.sessions.server(server), id)
       const titles = yield* StoreCommands.titlesOf(server)
       const session = yield* server.api.session.answerScopes({
         params: { id: asker },
@@ -235,11 +224,11 @@ const revoke = Command.make(
       const session = yield* StoreCommands.ask(flags, {
         store: Effect.gen(function*() {
           const sessions = yield* SessionCredentialService.SessionCredentialService
-          const session = yield* wholeId(id.value, Effect.map(every, (listed) => listed.map(view)))
+          const session = yield* wholeId(id.value, Effect.map(Lists.sessions.store, (listed) => listed.map(view)))
           return yield* Effect.as(sessions.revoke(session, "operator", { descendants }), session)
         }),
         server: Effect.fnUntraced(function*(server) {
-          const session = yield* wholeId(id.value, everyOf(server))
+          const session = yield* wholeId(id.value, Lists.sessions.server(server))
           return yield* Effect.as(server.api.session.revoke({ payload: { id: session, descendants } }), session)
         })
       })
@@ -258,7 +247,7 @@ const revoke = Command.make(
       flags.json,
       Output.RevokedCount,
       { revoked },
-      () => `Revoked ${revoked} sessions, and the links with them`
+      () => `Revoked ${Terminal.count(revoked, "session")}, and the links with ${revoked === 1 ? "it" : "them"}`
     )
   })
 ).pipe(
@@ -273,7 +262,7 @@ const revoke = Command.make(
 
 /** Ends the sessions beside one of a store, which no session of its own asks. */
 const revokeBeside = Effect.fnUntraced(function*(keep: string) {
-  const listed = yield* every
+  const listed = yield* Lists.sessions.store
   const id = yield* StoreCommands.idOf(keep, "sessions", Effect.succeed(listed.map(({ session }) => session.id)))
   const kept = listed.find(({ session }) => session.id === id)
   if (kept === undefined) {
@@ -307,7 +296,12 @@ const revokeOthers = Command.make(
       store: revokeBeside(Option.getOrElse(keep, () => "")),
       server: ({ api }) => api.session.revokeOthers()
     })
-    yield* Terminal.print(flags.json, Output.RevokedCount, { revoked }, () => `Revoked ${revoked} other sessions`)
+    yield* Terminal.print(
+      flags.json,
+      Output.RevokedCount,
+      { revoked },
+      () => `Revoked ${Terminal.count(revoked, "other session")}`
+    )
   })
 ).pipe(Command.withDescription("End the other sessions of a session's subject, with all that descends from them"))
 

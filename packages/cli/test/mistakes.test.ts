@@ -44,10 +44,10 @@ const listening = (handler: Http.RequestListener) =>
     return `http://127.0.0.1:${typeof address === "object" && address !== null ? address.port : 0}`
   }))
 
-/** Answers the token endpoint itself, and passes all else on to a backend. */
-const tokenEndpoint = (backend: string, status: number, body: object) =>
+/** Answers some paths itself, and passes all else on to a backend. */
+const before = (backend: string, paths: RegExp, status: number, body: object) =>
   listening((request, response) => {
-    if (request.url === "/oauth/token") {
+    if (paths.test(request.url ?? "")) {
       response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body))
       return
     }
@@ -188,9 +188,14 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
           },
           { args: ["feed", "tail", "--url", page], env, code: "Failed", says: /does not answer as a backend/ },
           { args: ["feed", "tail", "--url", gateway], env, code: "Failed", says: /does not answer as a backend/ },
-          { args: ["runs", "tail", "x", "--url", older], env, code: "Failed", says: /does not answer as a backend/ },
           {
-            args: ["runs", "tail", "x", "--url", "http://127.0.0.1:1"],
+            args: ["runs", "tail", run.runId, "--url", older],
+            env,
+            code: "Failed",
+            says: /does not answer as a backend/
+          },
+          {
+            args: ["runs", "tail", run.runId, "--url", "http://127.0.0.1:1"],
             env,
             code: "Unavailable",
             says: /127\.0\.0\.1:1/
@@ -222,6 +227,12 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
           },
 
           { args: ["links", "revoke", "nothing", ...here], code: "NotFound", says: /list/ },
+          {
+            args: ["links", "revoke", "0197c2f", ...here],
+            code: "NotFound",
+            says: /at least 8 characters.*links list/
+          },
+          { args: ["runs", "abort", "0197c2f", ...there], env, code: "NotFound", says: /at least 8 characters/ },
           { args: ["sessions", "revoke", "nothing", ...here], code: "NotFound", says: /list/ },
           {
             args: ["sessions", "revoke-others", "--keep", "nothing", "--yes", ...here],
@@ -330,7 +341,7 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
           stderr: "sallyport: Too many are open\n"
         })
       }
-      // An event that stands for several, of a run that was compacted, in lines that a proxy has broken anew.
+      // An event that stands for several, of a run that was compacted, in lines that a proxy has broken.
       const events = sends("id: 3-5\nevent: data\ndata: {\ndata: }\n\n", "id: ended\nevent: end\ndata: {}\n\n")
       const { stdout } = yield* tail(events, "runs", "tail", run)
       assert.strictEqual(stdout, `{"seq":5,"kind":"data","data":{}}\n{"seq":null,"kind":"end","data":{}}\n`)
@@ -345,6 +356,31 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
       yield* tail.printed(/session/)
       yield* commandLine(["sessions", "revoke", "--all", "--yes", "--state-dir", state])
       assert.strictEqual((yield* tail.exit).code, exitCodes.SignedOut, tail.stderr())
+    }).pipe(Effect.scoped), timeout)
+
+  it.live("says of what a server does not tell whether it is the token or the server", () =>
+    Effect.gen(function*() {
+      const state = yield* Sallyport.freshState
+      const server = yield* Sallyport.serve(state)
+      const token = yield* Sallyport.pair(server)
+      const here = ["--state-dir", state]
+      const { stdout } = yield* commandLine(["sessions", "issue", "--label", "a", "--scope", "access:read", ...here])
+      const status = (url: string, token: string) =>
+        commandLine(["status", "--url", url], { env: { SALLYPORT_TOKEN: token } })
+      const unread = yield* status(server.url, stdout.trim())
+      assert.match(unread.stdout, /^Waiting clients not for this token\nWho may connect not for this token$/m)
+      const url = yield* before(server.url, /connect-/, 404, {
+        _tag: "NotFound",
+        code: "connect_not_offered",
+        message: "This server lets no client connect",
+        retryable: false,
+        traceId: "0".repeat(32)
+      })
+      const unoffered = yield* status(url, token)
+      assert.match(
+        unoffered.stdout,
+        /^Waiting clients not offered by this server\nWho may connect not offered by this server$/m
+      )
     }).pipe(Effect.scoped), timeout)
 
   it.live("L-18: a token that is refused ends with the exit code of the refusal", () =>
@@ -363,7 +399,7 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
         [503, { _tag: "OAuthUnavailable", error: "temporarily_unavailable" }, "Unavailable"]
       ]
       for (const [status, refusal, code] of refusals) {
-        const url = yield* tokenEndpoint(server.url, status, { ...refusal, ...body })
+        const url = yield* before(server.url, /^\/oauth\/token$/, status, { ...refusal, ...body })
         assert.deepStrictEqual(
           yield* commandLine(["sessions", "issue", "--label", "a", "--url", url], { env }),
           { code: exitCodes[code], stdout: "", stderr: "sallyport: It cannot be\n" }
