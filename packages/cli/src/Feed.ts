@@ -42,12 +42,12 @@ export const follow = <E, R>(
         Stream.runForEach(show)
       )),
     server: ({ api }) =>
-      Stream.runForEach(
-        ServerSentEvents.read(api.access.follow({
+      ServerSentEvents.forEach(
+        api.access.follow({
           headers: {},
           query: after === undefined ? {} : { after: String(after) },
           responseMode: "response-only"
-        })),
+        }),
         show
       )
   })

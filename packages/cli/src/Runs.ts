@@ -154,23 +154,21 @@ const tail = Command.make(
       }),
       server: Effect.fnUntraced(function*(server) {
         const run = yield* idIn.server(name, server)
-        yield* Stream.runForEach(
-          ServerSentEvents.read(
-            server.api.runs.events({
-              params: { id: run },
-              headers: {},
-              query: { after: String(after) },
-              responseMode: "response-only"
-            }),
-            "end"
-          ),
+        yield* ServerSentEvents.forEach(
+          server.api.runs.events({
+            params: { id: run },
+            headers: {},
+            query: { after: String(after) },
+            responseMode: "response-only"
+          }),
           ({ data, event, id }) =>
             event !== "data" && event !== "end"
               ? Effect.void
               : Effect.flatMap(
                 decodeJson(data),
                 (data) => show({ seq: Option.getOrNull(parseCursor(id ?? "")), kind: event, data })
-              )
+              ),
+          "end"
         )
       })
     })

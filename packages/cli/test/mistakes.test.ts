@@ -324,9 +324,24 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
             { code: exitCodes[name], stdout: "", stderr: `sallyport: It is ${code}\n` }
           )
         }
-        const garbled = yield* tail(sends("event: failure\ndata: {}\n\n"), ...args)
-        assert.deepInclude(garbled, { code: exitCodes.Failed, stdout: "" })
-        assert.include(garbled.stderr, "does not answer as a backend")
+        for (const event of ["event: failure\ndata: {}\n\n", "event: data\ndata: {\n\n"]) {
+          const garbled = yield* tail(sends(event), ...args)
+          assert.deepInclude(garbled, { code: exitCodes.Failed, stdout: "" })
+          assert.include(garbled.stderr, "does not answer as a backend")
+        }
+        const head = { "content-type": "text/event-stream" }
+        const cuts: ReadonlyArray<Http.RequestListener> = [
+          (_, response) => response.writeHead(200, head).end(": open\n\n"),
+          (_, response) => response.writeHead(200, head).write(": open\n\n", () => response.destroy())
+        ]
+        for (const cut of cuts) {
+          assert.deepStrictEqual(yield* tail(cut, ...args), {
+            code: exitCodes.Unavailable,
+            stdout: "",
+            stderr:
+              "sallyport: The connection to the server has ended; follow again with --after and the last number shown\n"
+          })
+        }
         const many = yield* tail((_, response) =>
           response.writeHead(429, { "content-type": "application/json" }).end(JSON.stringify({
             _tag: "TooManyRequests",

@@ -12,47 +12,50 @@ import * as PublicAddress from "./publicAddress.ts"
 const decodeFailure = Schema.decodeUnknownEffect(Schema.fromJsonString(AccessStreamFailure))
 
 /**
- * Reads the events of an answer. Fails with the error that the server answers or sends, and if the connection ends before
+ * Shows the events of an answer. Fails with the error that the server answers or sends, and if the connection ends before
  * the `last` event: the operator decides whether to follow again.
  */
-export const read = <E, R>(
+export const forEach = Effect.fnUntraced(function*<E, R, E2, R2>(
   send: Effect.Effect<HttpClientResponse.HttpClientResponse, E, R>,
+  show: (event: Sse.Event) => Effect.Effect<void, E2, R2>,
   last?: string
-) =>
-  Stream.unwrap(Effect.gen(function*() {
-    const response = yield* send
-    if (response.status === 204) return Stream.empty
-    const other = PublicAddress.notBackend(response.request.url)
-    if (response.status !== 200) {
-      return yield* Effect.flatMap(
-        Effect.mapError(Effect.flatMap(response.json, Failures.decodeWireError), () => other),
-        Effect.fail
-      )
-    }
-    if (response.headers["content-type"]?.startsWith("text/event-stream") !== true) return yield* other
-    let isOver = false
-    const broken = new CommandFailed({
-      code: "Unavailable",
-      message: "The connection to the server has ended; follow again with --after and the last number shown"
-    })
-    const found: Array<Sse.AnyEvent> = []
-    const parser = Sse.makeParser((event) => found.push(event), { maxEventSize: Infinity })
-    return response.stream.pipe(
-      Stream.decodeText,
-      Stream.map((text) => {
-        parser.feed(text)
-        return found.splice(0)
-      }),
-      Stream.flattenIterable,
-      Stream.filter((event) => event._tag === "Event"),
-      Stream.tap((event) => {
-        if (event.event === last) isOver = true
-        if (event.event !== "failure") return Effect.void
-        return Effect.matchEffect(decodeFailure(event.data), {
-          onFailure: () => other,
-          onSuccess: (failure) => new CommandFailed({ code: Failures.codeOfStream(failure), message: failure.message })
-        })
-      }),
-      Stream.concat(Stream.suspend(() => isOver ? Stream.empty : Stream.fail(broken)))
+) {
+  const response = yield* send
+  if (response.status === 204) return
+  const other = PublicAddress.notBackend(response.request.url)
+  if (response.status !== 200) {
+    return yield* Effect.flatMap(
+      Effect.mapError(Effect.flatMap(response.json, Failures.decodeWireError), () => other),
+      Effect.fail
     )
-  }))
+  }
+  if (response.headers["content-type"]?.startsWith("text/event-stream") !== true) return yield* other
+  const ended = new CommandFailed({
+    code: "Unavailable",
+    message: "The connection to the server has ended; follow again with --after and the last number shown"
+  })
+  let isOver = false
+  const found: Array<Sse.AnyEvent> = []
+  const parser = Sse.makeParser((event) => found.push(event), { maxEventSize: Infinity })
+  yield* response.stream.pipe(
+    Stream.mapError(() => ended),
+    Stream.decodeText,
+    Stream.map((text) => {
+      parser.feed(text)
+      return found.splice(0)
+    }),
+    Stream.flattenIterable,
+    Stream.filter((event) => event._tag === "Event"),
+    Stream.takeUntil(({ event }) => event === last),
+    Stream.runForEach((event): Effect.Effect<void, E2 | CommandFailed | Schema.SchemaError, R2> => {
+      if (event.event === last) isOver = true
+      if (event.event !== "failure") return show(event)
+      return Effect.flatMap(
+        decodeFailure(event.data),
+        (failure) => new CommandFailed({ code: Failures.codeOfStream(failure), message: failure.message })
+      )
+    }),
+    Effect.mapError((error) => Schema.isSchemaError(error) ? other : error)
+  )
+  if (!isOver) return yield* ended
+})
