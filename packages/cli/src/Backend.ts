@@ -132,12 +132,12 @@ const layerIdentities = ({ audience, issuer, subjects }: NonNullable<Options["id
   }).pipe(Layer.provide(PublicHttp.layer({ loopback: issuer.startsWith("http:") })))
 
 /**
- * Reports timeouts that cannot work, while the layer is built.
+ * Reports options that cannot work, while the layer is built.
  *
  * @category errors
  * @since 0.1.0
  */
-export class InvalidServerTimeouts extends Schema.TaggedError<InvalidServerTimeouts>()("InvalidServerTimeouts", {
+export class InvalidBackendOptions extends Schema.TaggedError<InvalidBackendOptions>()("InvalidBackendOptions", {
   problem: Schema.String
 }) {
   override get message() {
@@ -148,8 +148,8 @@ export class InvalidServerTimeouts extends Schema.TaggedError<InvalidServerTimeo
 /** Decodes the timeouts to what `node:http` takes. It looks for connections that are over time twice within the shortest. */
 const serverOptions = ({ headersTimeout, keepAliveTimeout, requestTimeout, stalledTimeout }: Options) =>
   ServiceOptions.decodeObject({ headersTimeout, keepAliveTimeout, requestTimeout, stalledTimeout }, {
-    invalid: (problem) => new InvalidServerTimeouts({ problem }),
-    decode: Effect.fnUntraced(function*(read: ServiceOptions.Reader<Options, InvalidServerTimeouts>) {
+    invalid: (problem) => new InvalidBackendOptions({ problem }),
+    decode: Effect.fnUntraced(function*(read: ServiceOptions.Reader<Options, InvalidBackendOptions>) {
       const requestTimeout = yield* read.millis("requestTimeout", "1 minute")
       const headersTimeout = yield* read.millis("headersTimeout", `${Math.min(20_000, requestTimeout)} millis`)
       if (headersTimeout > requestTimeout) {

@@ -13,13 +13,8 @@ import * as Layer from "effect/Layer"
 /** The secret that encrypts the credentials. */
 const keyName = "credentials.key"
 
-/**
- * Provides the requirements: a GitHub token, the key of a model provider, and a key pair of AWS.
- *
- * @category layers
- * @since 0.1.0
- */
-export const layerRequirements = Layer.unwrap(Effect.map(
+/** Provides the requirements: a GitHub token, the key of a model provider, and a key pair of AWS. */
+const layerRequirements = Layer.unwrap(Effect.map(
   GitHubCredential.requirement(),
   (github) =>
     CredentialRequirements.layer([

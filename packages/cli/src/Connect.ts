@@ -7,10 +7,10 @@
  */
 import * as EnvironmentLink from "@sallyport/connect/EnvironmentLink"
 import * as Linking from "@sallyport/connect/Linking"
-import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
+import { ConnectClientView, connectClientView } from "@sallyport/contract/ConnectGroup"
 import type { EnvironmentHealth } from "@sallyport/contract/ConnectProtocol"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
-import { type ConnectClient, SecurityMode } from "@sallyport/core/access/ConnectClient"
+import { SecurityMode } from "@sallyport/core/access/ConnectClient"
 import type { Decision } from "@sallyport/core/access/ConnectClientRepository"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as Text from "@sallyport/core/Text"
@@ -27,6 +27,7 @@ import * as Schema from "effect/Schema"
 import { CommandFailed } from "./ExitCode.ts"
 import * as Feed from "./Feed.ts"
 import { codeOf } from "./internal/failures.ts"
+import * as Lists from "./internal/lists.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Terminal from "./internal/terminal.ts"
 import * as Output from "./Output.ts"
@@ -35,8 +36,6 @@ const parent = Command.make("connect").pipe(
   Command.withSharedFlags(StoreCommands.flags),
   Command.withDescription("Decide who may connect, through a relay or as a device")
 )
-
-const view = (client: ConnectClient) => new ConnectClientView({ ...client })
 
 const short = ({ proofKeyThumbprint }: { readonly proofKeyThumbprint: string }) => Text.shortId(proofKeyThumbprint)
 
@@ -92,11 +91,6 @@ const grants = (clients: ReadonlyArray<ConnectClientView>, titles: StoreCommands
     return [`${short(client)} was let in for ${StoreCommands.scopesText(grantedScopes, titles)}${more}`]
   })
 
-const clientsOf = ({ api }: StoreCommands.Server) =>
-  StoreCommands.serverPages((query) =>
-    Effect.map(api.connect.clients({ query }), ({ clients, next }) => [clients, next] as const)
-  )
-
 /** Finds the client that a prefix of its thumbprint names, and no other. */
 const theOne = Effect.fnUntraced(function*(clients: ReadonlyArray<ConnectClientView>, name: string) {
   const [client, ...others] = clients.filter(({ proofKeyThumbprint }) => proofKeyThumbprint.startsWith(name))
@@ -123,7 +117,9 @@ const security = Command.make(
       Flag.withDefault(false)
     ),
     trust: Flag.String("trust").pipe(
-      Flag.withDescription("Approve this client among them, by its thumbprint or a prefix of it; can be repeated"),
+      Flag.withDescription(
+        "Approve this client, let in by its account alone so far, by its thumbprint or a prefix of it; can be repeated"
+      ),
       Flag.between(0, 1_000)
     )
   },
@@ -145,16 +141,20 @@ const security = Command.make(
           trust: trustAll ? "all" : named.map((client) => client.proofKeyThumbprint),
           by: "operator"
         })
-        const observed = (yield* clients.list()).filter((client) => client.status === "observed")
-        return { approved: approved.map(view), named: named.map(view), observed: observed.map(view) }
+        const observed = (yield* Lists.clients.store).filter((client) => client.status === "observed")
+        return {
+          approved: approved.map(connectClientView),
+          named: named.map(connectClientView),
+          observed: observed.map(connectClientView)
+        }
       }),
       server: Effect.fnUntraced(function*(server) {
-        const known = trust.length === 0 ? [] : yield* clientsOf(server)
+        const known = trust.length === 0 ? [] : yield* Lists.clients.server(server)
         const named = yield* Effect.forEach(trust, (name) => theOne(known, name))
         const { approved } = yield* server.api.connect.setSecurityMode({
           payload: { mode: mode.value, trust: trustAll ? "all" : named.map((client) => client.proofKeyThumbprint) }
         })
-        const observed = (yield* clientsOf(server)).filter((client) => client.status === "observed")
+        const observed = (yield* Lists.clients.server(server)).filter((client) => client.status === "observed")
         return { approved, named, observed }
       })
     }, true)
@@ -167,8 +167,8 @@ const security = Command.make(
         ),
         ...(mode.value === "client-approval" && observed.length > 0
           ? [
-            `${observed.length} clients seen so far need approval now; trust them one by one with ` +
-            `"sallyport connect approve", or all with --trust-all`
+            `${Terminal.count(observed.length, "client")} seen so far ${observed.length === 1 ? "needs" : "need"} ` +
+            `approval now; give it one by one with "sallyport connect approve", or to all with --trust-all`
           ]
           : [])
       ].join("\n"))
@@ -182,13 +182,10 @@ const list = Command.make(
     const flags = yield* parent
     const { clients, titles } = yield* StoreCommands.ask(flags, {
       store: Effect.gen(function*() {
-        const store = yield* ConnectClientStore.ConnectClientStore
-        const clients = yield* StoreCommands.pages((after: ConnectClient | undefined) =>
-          store.list({ after, limit: StoreCommands.pageSize })
-        )
-        return { clients: clients.map(view), titles: yield* StoreCommands.ownTitles }
+        const clients = yield* Lists.clients.store
+        return { clients: clients.map(connectClientView), titles: yield* StoreCommands.ownTitles }
       }),
-      server: (server) => Effect.all({ clients: clientsOf(server), titles: StoreCommands.titlesOf(server) })
+      server: (server) => Effect.all({ clients: Lists.clients.server(server), titles: StoreCommands.titlesOf(server) })
     })
     yield* Terminal.print(
       flags.json,
@@ -235,7 +232,7 @@ const decision = (name: "approve" | "reject" | "revoke" | "block", decision: Dec
               reason: Option.getOrUndefined(reason),
               scopes
             }),
-            view
+            connectClientView
           )),
         server: ({ api }) =>
           Effect.map(

@@ -42,19 +42,17 @@ export const follow = <E, R>(
         Stream.runForEach(show)
       )),
     server: ({ api }) =>
-      Stream.runForEach(
-        ServerSentEvents.read(api.access.follow({
+      ServerSentEvents.forEach(
+        api.access.follow({
           headers: {},
           query: after === undefined ? {} : { after: String(after) },
           responseMode: "response-only"
-        })),
+        }),
         show
       )
   })
 
 const decodeKnown = Schema.decodeUnknownOption(KnownEvent)
-
-const count = (number: number, thing: string) => `${number} ${thing}${number === 1 ? "" : "s"}`
 
 /** Says what an event tells; none of an event that the reader is better shown as it is. */
 const said = (known: typeof KnownEvent.Type): Option.Option<string> => {
@@ -62,9 +60,9 @@ const said = (known: typeof KnownEvent.Type): Option.Option<string> => {
   switch (event) {
     case "snapshot":
       return Option.some([
-        count(data.sessions.length, "session"),
-        count(data.pairingLinks.length, "open link"),
-        ...(data.connectClients === undefined ? [] : [count(data.connectClients.length, "client")]),
+        Terminal.count(data.sessions.length, "session"),
+        Terminal.count(data.pairingLinks.length, "open link"),
+        ...(data.connectClients === undefined ? [] : [Terminal.count(data.connectClients.length, "client")]),
         ...(data.connectSecurityMode === undefined ? [] : [`mode ${data.connectSecurityMode}`])
       ].join(", "))
     case "pairingLinkUpserted": {
@@ -97,7 +95,7 @@ const said = (known: typeof KnownEvent.Type): Option.Option<string> => {
     case "credentialRemoved":
       return Option.some(`credential ${data.key} of ${data.owner} is removed`)
     case "credentialRead":
-      return Option.some(`credential ${data.key} of ${data.owner} was read ${count(data.count, "time")}`)
+      return Option.some(`credential ${data.key} of ${data.owner} was read ${Terminal.count(data.count, "time")}`)
     default:
       return Option.none()
   }

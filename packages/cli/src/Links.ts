@@ -2,9 +2,8 @@
  * Implements `sallyport pair` and `sallyport links`: lets a device in with a new pairing link, lists the open links, and
  * revokes one.
  */
-import type { PairingLinkView } from "@sallyport/contract/AccessSchemas"
+import { type PairingLinkView, pairingLinkView } from "@sallyport/contract/AccessSchemas"
 import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
-import type { PairingLink } from "@sallyport/core/access/PairingLink"
 import * as PairingUrl from "@sallyport/core/access/PairingUrl"
 import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
@@ -18,6 +17,7 @@ import * as Schema from "effect/Schema"
 import { networkInterfaces } from "node:os"
 import { CommandFailed } from "./ExitCode.ts"
 import * as Addresses from "./internal/addresses.ts"
+import * as Lists from "./internal/lists.ts"
 import * as PairingLinks from "./internal/pairingLinks.ts"
 import { pairingText } from "./internal/pairingText.ts"
 import { isSecure } from "./internal/publicAddress.ts"
@@ -38,18 +38,6 @@ const table = Terminal.table<PairingLinkView>([
   { name: "UNTIL", of: ({ expiresAt }, { time }) => time(expiresAt), whole: true }
 ])
 
-const every = Effect.gen(function*() {
-  const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
-  return yield* StoreCommands.pages((after: PairingLink | undefined) =>
-    bootstrap.list({ after, limit: StoreCommands.pageSize })
-  )
-})
-
-const everyOf = ({ api }: StoreCommands.Server) =>
-  StoreCommands.serverPages((query) =>
-    Effect.map(api.pairing.list({ query }), ({ links, next }) => [links, next] as const)
-  )
-
 const idsOf = Effect.map((links: ReadonlyArray<{ readonly id: string }>) => links.map(({ id }) => id))
 
 const list = Command.make(
@@ -63,8 +51,8 @@ const list = Command.make(
   Effect.fnUntraced(function*({ subject }) {
     const flags = yield* parent
     const found = yield* StoreCommands.ask(flags, {
-      store: Effect.map(every, (links) => links.map(PairingLinks.view)),
-      server: everyOf
+      store: Effect.map(Lists.links.store, (links) => links.map(pairingLinkView)),
+      server: Lists.links.server
     })
     const links = found.filter((link) => Option.getOrElse(subject, () => link.subject) === link.subject)
     yield* Terminal.print(
@@ -89,11 +77,11 @@ const revoke = Command.make(
     const id = yield* StoreCommands.ask(flags, {
       store: Effect.gen(function*() {
         const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
-        const id = yield* StoreCommands.idOf(name, "links", idsOf(every))
+        const id = yield* StoreCommands.idOf(name, "links", idsOf(Lists.links.store))
         return yield* Effect.as(bootstrap.revoke(id, "operator"), id)
       }),
       server: Effect.fnUntraced(function*(server) {
-        const id = yield* StoreCommands.idOf(name, "links", idsOf(everyOf(server)))
+        const id = yield* StoreCommands.idOf(name, "links", idsOf(Lists.links.server(server)))
         return yield* Effect.as(server.api.pairing.revoke({ payload: { id } }), id)
       })
     })

@@ -288,7 +288,7 @@ export const Secrets = Schema.Struct({
 export const RotatedSigningKey = Schema.Struct({ keyId: Schema.String })
 
 /**
- * Describes what `status` prints. What the token of `--url` may not read is null.
+ * Describes what `status` prints. What the token of `--url` may not read, or its server does not offer, is null.
  *
  * @category models
  * @since 0.1.0

@@ -2,9 +2,9 @@
  * Implements `sallyport runs`: lists the runs, follows one, answers what one asks, starts one on a server, aborts one, and
  * sweeps what is past its retention.
  */
-import { RunView } from "@sallyport/contract/RunGroup"
+import { type RunView, runView } from "@sallyport/contract/RunGroup"
 import { defaultSubject } from "@sallyport/core/access/BootstrapCredentialService"
-import { continuationOf, promptOf, questionOf, type Run, RunStatus } from "@sallyport/core/runs/Run"
+import { parseCursor, promptOf, questionOf, type Run, RunStatus } from "@sallyport/core/runs/Run"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
@@ -17,6 +17,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { CommandFailed } from "./ExitCode.ts"
+import * as Lists from "./internal/lists.ts"
 import * as ServerSentEvents from "./internal/serverSentEvents.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Terminal from "./internal/terminal.ts"
@@ -26,15 +27,6 @@ const parent = Command.make("runs").pipe(
   Command.withSharedFlags(StoreCommands.flags),
   Command.withDescription("List, follow, answer, start and abort runs")
 )
-
-const view = (run: Run) =>
-  new RunView({
-    ...run,
-    ...Option.match(continuationOf(run.metadata), {
-      onNone: () => ({}),
-      onSome: (continuation) => ({ continuation })
-    })
-  })
 
 const runArgument = Argument.String("run").pipe(
   Argument.withSchema(Schema.NonEmptyString),
@@ -47,7 +39,7 @@ const print = (run: RunView) =>
     ({ json }) =>
       Terminal.print(json, Output.Run, { run }, () =>
         `${run.runId}  ${run.status}${run.endReason === null ? "" : ` (${Text.shown(run.endReason)})`}  ` +
-        `${run.lastSeq} events  thread ${Text.shown(run.threadId)}`)
+        `${Terminal.count(run.lastSeq, "event")}  thread ${Text.shown(run.threadId)}`)
   )
 
 const tableWith = (shown: (id: string) => string) =>
@@ -66,14 +58,14 @@ const tableWith = (shown: (id: string) => string) =>
 
 const every = (options: Omit<Parameters<RunEventLog.RunEventLog["Service"]["list"]>[0], "after" | "limit">) =>
   RunEventLog.RunEventLog.use((log) =>
-    StoreCommands.pages((after: Run | undefined) => log.list({ ...options, after, limit: StoreCommands.pageSize }))
+    Lists.pages((after: Run | undefined) => log.list({ ...options, after, limit: Lists.pageSize }))
   )
 
 const everyOf = (
   { api }: StoreCommands.Server,
   options: { readonly threadId?: string; readonly status?: RunStatus } = {}
 ) =>
-  StoreCommands.serverPages((query) =>
+  Lists.serverPages((query) =>
     Effect.map(api.runs.list({ query: { ...query, ...options } }), ({ next, runs }) => [runs, next] as const)
   )
 
@@ -105,7 +97,7 @@ const list = Command.make(
     const runs = yield* StoreCommands.ask(flags, {
       store: Effect.map(
         every({ owner: { subject: Option.getOrElse(subject, () => defaultSubject) }, threadId, status: wanted }),
-        (found) => found.map(view)
+        (found) => found.map(runView)
       ),
       server: Effect.fnUntraced(function*(server) {
         if (Option.isSome(subject)) {
@@ -162,23 +154,21 @@ const tail = Command.make(
       }),
       server: Effect.fnUntraced(function*(server) {
         const run = yield* idIn.server(name, server)
-        yield* Stream.runForEach(
-          ServerSentEvents.read(
-            server.api.runs.events({
-              params: { id: run },
-              headers: {},
-              query: { after: String(after) },
-              responseMode: "response-only"
-            }),
-            "end"
-          ),
+        yield* ServerSentEvents.forEach(
+          server.api.runs.events({
+            params: { id: run },
+            headers: {},
+            query: { after: String(after) },
+            responseMode: "response-only"
+          }),
           ({ data, event, id }) =>
             event !== "data" && event !== "end"
               ? Effect.void
               : Effect.flatMap(
                 decodeJson(data),
-                (data) => show({ seq: id !== undefined && /^\d+$/.test(id) ? Number(id) : null, kind: event, data })
-              )
+                (data) => show({ seq: Option.getOrNull(parseCursor(id ?? "")), kind: event, data })
+              ),
+          "end"
         )
       })
     })
@@ -195,7 +185,7 @@ const abort = Command.make(
         const runs = yield* RunEventLog.RunEventLog
         const run = yield* idIn.store(name)
         const result = yield* runs.abort({ runId: run })
-        return view(result._tag === "Registered" ? yield* runs.get({ runId: run }) : result.run)
+        return runView(result._tag === "Registered" ? yield* runs.get({ runId: run }) : result.run)
       }),
       server: (server) => Effect.flatMap(idIn.server(name, server), (id) => server.api.runs.abort({ params: { id } }))
     })
@@ -229,7 +219,7 @@ const answer = Command.make(
     const answered = yield* StoreCommands.ask(flags, {
       store: Effect.gen(function*() {
         const runs = yield* RunEventLog.RunEventLog
-        return view(yield* runs.answer({ runId: yield* idIn.store(run), ...answer }))
+        return runView(yield* runs.answer({ runId: yield* idIn.store(run), ...answer }))
       }),
       server: (server) =>
         Effect.flatMap(
@@ -314,7 +304,7 @@ const sweep = Command.make(
         const counts = yield* runs.sweep({ limit: sweepBatch })
         for (const kind of ["expired", "events", "removed", "aborts"] as const) total[kind] += counts[kind]
         if (Math.max(...Object.values(counts)) < sweepBatch) break
-        yield* Terminal.progress(`${total.events} events deleted`)
+        yield* Terminal.progress(`${Terminal.count(total.events, "event")} deleted`)
       }
       return { ended, ...total }
     }).pipe(Effect.provide(StoreCommands.layer(flags)))
@@ -323,7 +313,8 @@ const sweep = Command.make(
       Output.Swept,
       swept,
       () =>
-        `Ended ${swept.ended} runs whose process had died, and deleted ${swept.events} events of ${swept.expired} runs`
+        `Ended ${Terminal.count(swept.ended, "run")} whose process had died, and deleted ` +
+        `${Terminal.count(swept.events, "event")} of ${Terminal.count(swept.expired, "run")}`
     )
   })
 ).pipe(Command.withDescription("End the runs whose process has died, and delete what is past its retention"))

@@ -95,7 +95,7 @@ const flags = {
     Flag.optional
   ),
   issuerAudience: Flag.String("issuer-audience").pipe(
-    Flag.withDescription("Whom its tokens have to be for: the client id that your programs have at the issuer"),
+    Flag.withDescription("The audience of its tokens: the client id that your programs have at the issuer"),
     Flag.optional
   ),
   issuerSubject: Flag.KeyValuePair("issuer-subject").pipe(
@@ -114,7 +114,7 @@ const flags = {
   ),
   keepAliveTimeout: timeout(
     "keep-alive-timeout",
-    "How long an idle connection stays open; longer than the proxy before the server keeps it; by default 75 seconds"
+    "How long an idle connection stays open, which must be longer than a proxy in front keeps one; by default 75 seconds"
   ),
   headersTimeout: timeout(
     "headers-timeout",

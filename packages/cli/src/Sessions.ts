@@ -5,11 +5,11 @@
  * The commands act on the backend's own store, or with `--url` on a server that runs. A running backend learns of a change
  * of its store through the access feed, and ends what was revoked at once.
  */
-import { ListedSessionView, SessionView } from "@sallyport/contract/AccessSchemas"
+import { type ListedSessionView, listedSessionView, sessionView } from "@sallyport/contract/AccessSchemas"
 import * as SessionGroup from "@sallyport/contract/SessionGroup"
 import { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
-import { issuerPrefix, type Session, SessionId } from "@sallyport/core/access/Session"
+import { issuerPrefix, SessionId } from "@sallyport/core/access/Session"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as Text from "@sallyport/core/Text"
 import * as Argument from "effect/cli/Argument"
@@ -17,12 +17,12 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { CommandFailed } from "./ExitCode.ts"
+import * as Lists from "./internal/lists.ts"
 import * as PairingLinks from "./internal/pairingLinks.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Terminal from "./internal/terminal.ts"
@@ -38,15 +38,8 @@ const subject = Flag.String("subject").pipe(
   Flag.optional
 )
 
-const viewOf = (session: Session) =>
-  new SessionView({
-    ...session,
-    lifetimeSeconds: session.lifetime === null ? null : Duration.toSeconds(session.lifetime),
-    current: false
-  })
-
-const view = ({ connections, descendants, session }: SessionCredentialService.ListedSession) =>
-  new ListedSessionView({ ...viewOf(session), connections, descendants })
+/** Shows a session to the operator, who has none. */
+const view = (listed: SessionCredentialService.ListedSession) => listedSessionView(listed, undefined)
 
 const table = Terminal.table<ListedSessionView>([
   { name: "SESSION", of: ({ id }) => Text.shortId(id), whole: true },
@@ -83,18 +76,6 @@ const requests = (sessions: ReadonlyArray<ListedSessionView>, titles: StoreComma
       ]
   )
 
-const every = Effect.gen(function*() {
-  const sessions = yield* SessionCredentialService.SessionCredentialService
-  return yield* StoreCommands.pages((after: SessionCredentialService.ListedSession | undefined) =>
-    sessions.list({ after: after?.session.id, limit: StoreCommands.pageSize })
-  )
-})
-
-const everyOf = ({ api }: StoreCommands.Server) =>
-  StoreCommands.serverPages((query) =>
-    Effect.map(api.session.list({ query }), ({ next, sessions }) => [sessions, next] as const)
-  )
-
 /** Returns the id of the session that a name begins. */
 const wholeId = <E, R>(name: string, listed: Effect.Effect<ReadonlyArray<{ readonly id: string }>, E, R>) =>
   Effect.map(
@@ -109,10 +90,10 @@ const list = Command.make(
     const flags = yield* parent
     const { found, titles } = yield* StoreCommands.ask(flags, {
       store: Effect.all({
-        found: Effect.map(every, (sessions) => sessions.map(view)),
+        found: Effect.map(Lists.sessions.store, (sessions) => sessions.map(view)),
         titles: StoreCommands.ownTitles
       }),
-      server: (server) => Effect.all({ found: everyOf(server), titles: StoreCommands.titlesOf(server) })
+      server: (server) => Effect.all({ found: Lists.sessions.server(server), titles: StoreCommands.titlesOf(server) })
     })
     const sessions = found.filter((session) => Option.getOrElse(subject, () => session.subject) === session.subject)
     yield* Terminal.print(
@@ -158,12 +139,12 @@ const answer = Effect.fnUntraced(function*(
   const { session, titles } = yield* StoreCommands.ask(flags, {
     store: Effect.gen(function*() {
       const sessions = yield* SessionCredentialService.SessionCredentialService
-      const { id: asker, requestedAt, scopes } = yield* requestOf((yield* every).map(view), id)
+      const { id: asker, requestedAt, scopes } = yield* requestOf((yield* Lists.sessions.store).map(view), id)
       const answered = yield* sessions.answerScopes({ id: asker, requestedAt, scopes: granted(scopes) }, "operator")
-      return { session: viewOf(answered), titles: yield* StoreCommands.ownTitles }
+      return { session: sessionView(answered, undefined), titles: yield* StoreCommands.ownTitles }
     }),
     server: Effect.fnUntraced(function*(server) {
-      const { id: asker, requestedAt, scopes } = yield* requestOf(yield* everyOf(server), id)
+      const { id: asker, requestedAt, scopes } = yield* requestOf(yield* Lists.sessions.server(server), id)
       const titles = yield* StoreCommands.titlesOf(server)
       const session = yield* server.api.session.answerScopes({
         params: { id: asker },
@@ -243,11 +224,11 @@ const revoke = Command.make(
       const session = yield* StoreCommands.ask(flags, {
         store: Effect.gen(function*() {
           const sessions = yield* SessionCredentialService.SessionCredentialService
-          const session = yield* wholeId(id.value, Effect.map(every, (listed) => listed.map(view)))
+          const session = yield* wholeId(id.value, Effect.map(Lists.sessions.store, (listed) => listed.map(view)))
           return yield* Effect.as(sessions.revoke(session, "operator", { descendants }), session)
         }),
         server: Effect.fnUntraced(function*(server) {
-          const session = yield* wholeId(id.value, everyOf(server))
+          const session = yield* wholeId(id.value, Lists.sessions.server(server))
           return yield* Effect.as(server.api.session.revoke({ payload: { id: session, descendants } }), session)
         })
       })
@@ -266,7 +247,7 @@ const revoke = Command.make(
       flags.json,
       Output.RevokedCount,
       { revoked },
-      () => `Revoked ${revoked} sessions, and the links with them`
+      () => `Revoked ${Terminal.count(revoked, "session")}, and the links with ${revoked === 1 ? "it" : "them"}`
     )
   })
 ).pipe(
@@ -281,7 +262,7 @@ const revoke = Command.make(
 
 /** Ends the sessions beside one of a store, which no session of its own asks. */
 const revokeBeside = Effect.fnUntraced(function*(keep: string) {
-  const listed = yield* every
+  const listed = yield* Lists.sessions.store
   const id = yield* StoreCommands.idOf(keep, "sessions", Effect.succeed(listed.map(({ session }) => session.id)))
   const kept = listed.find(({ session }) => session.id === id)
   if (kept === undefined) {
@@ -315,7 +296,12 @@ const revokeOthers = Command.make(
       store: revokeBeside(Option.getOrElse(keep, () => "")),
       server: ({ api }) => api.session.revokeOthers()
     })
-    yield* Terminal.print(flags.json, Output.RevokedCount, { revoked }, () => `Revoked ${revoked} other sessions`)
+    yield* Terminal.print(
+      flags.json,
+      Output.RevokedCount,
+      { revoked },
+      () => `Revoked ${Terminal.count(revoked, "other session")}`
+    )
   })
 ).pipe(Command.withDescription("End the other sessions of a session's subject, with all that descends from them"))
 

@@ -1,13 +1,13 @@
 /**
  * Implements `sallyport status`: shows what a backend holds.
  */
-import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCredentialService"
-import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
-import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
-import type { PairingLink } from "@sallyport/core/access/PairingLink"
+import { ConnectClientStore } from "@sallyport/core/connect/ConnectClientStore"
 import * as Text from "@sallyport/core/Text"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Lists from "./internal/lists.ts"
 import * as StoreCommands from "./internal/storeCommands.ts"
 import * as Terminal from "./internal/terminal.ts"
 import * as Output from "./Output.ts"
@@ -15,9 +15,12 @@ import * as Output from "./Output.ts"
 const waiting = (clients: ReadonlyArray<{ readonly status: string }>) =>
   clients.filter(({ status }) => status === "pending").length
 
-/** A part of the answer that the token may not read is null. */
-const orNull = <A, E extends { readonly _tag: string }, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.catchIf(effect, ({ _tag }) => _tag === "Forbidden" || _tag === "NotFound", () => Effect.succeed(null))
+/** Says of a part of the answer why there is none, if the token may not read it or the server lets no client connect. */
+const orWhy = <A, E extends { readonly _tag: string }, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.map(effect, Result.succeed).pipe(
+    Effect.catchIf(({ _tag }) => _tag === "Forbidden", () => Effect.succeed(Result.fail("not for this token"))),
+    Effect.catchIf(({ _tag }) => _tag === "NotFound", () => Effect.succeed(Result.fail("not offered by this server")))
+  )
 
 /**
  * Shows what a backend holds.
@@ -29,61 +32,49 @@ export const status = Command.make(
   "status",
   StoreCommands.flags,
   Effect.fnUntraced(function*(flags) {
-    const found = yield* StoreCommands.ask(flags, {
+    const { clients, identities, links, mode, sessions } = yield* StoreCommands.ask(flags, {
       store: Effect.gen(function*() {
-        const sessions = yield* SessionCredentialService.SessionCredentialService
-        const bootstrap = yield* BootstrapCredentialService.BootstrapCredentialService
-        const clients = yield* ConnectClientStore.ConnectClientStore
-        const limit = StoreCommands.pageSize
         return {
-          sessions: (yield* StoreCommands.pages((after: SessionCredentialService.ListedSession | undefined) =>
-            sessions.list({ after: after?.session.id, limit })
-          )).length,
-          links: (yield* StoreCommands.pages((after: PairingLink | undefined) =>
-            bootstrap.list({ after, limit })
-          ))
-            .length,
-          waitingClients: waiting(yield* clients.list()),
-          securityMode: yield* clients.securityMode,
+          sessions: yield* Lists.sessions.store,
+          links: yield* Lists.links.store,
+          clients: Result.succeed(waiting(yield* Lists.clients.store)),
+          mode: Result.succeed(yield* ConnectClientStore.use((store) => store.securityMode)),
           // Only a server that runs knows.
           identities: null
         }
       }),
-      server: Effect.fnUntraced(function*({ api }) {
-        const sessions = yield* StoreCommands.serverPages((query) =>
-          Effect.map(api.session.list({ query }), ({ next, sessions }) => [sessions, next] as const)
-        )
-        const links = yield* StoreCommands.serverPages((query) =>
-          Effect.map(api.pairing.list({ query }), ({ links, next }) => [links, next] as const)
-        )
-        const clients = yield* orNull(api.connect.clients({ query: {} }))
-        const mode = yield* orNull(api.connect.securityMode())
-        const { policy } = yield* api.session.state()
+      server: Effect.fnUntraced(function*(server) {
         return {
-          sessions: sessions.length,
-          links: links.length,
-          waitingClients: clients === null ? null : waiting(clients.clients),
-          securityMode: mode === null ? null : mode.mode,
-          identities: policy.identities
+          sessions: yield* Lists.sessions.server(server),
+          links: yield* Lists.links.server(server),
+          clients: Result.map(yield* orWhy(Lists.clients.server(server)), waiting),
+          mode: Result.map(yield* orWhy(server.api.connect.securityMode()), ({ mode }) => mode),
+          identities: (yield* server.api.session.state()).policy.identities
         }
       })
     })
+    const found = {
+      sessions: sessions.length,
+      links: links.length,
+      waitingClients: Option.getOrNull(Result.getSuccess(clients)),
+      securityMode: Option.getOrNull(Result.getSuccess(mode)),
+      identities
+    }
     yield* Terminal.print(flags.json, Output.Status, found, ({ doubtful, strong }) =>
       [
         `${strong("Sessions")}        ${found.sessions}`,
         `${strong("Open links")}      ${found.links}`,
         `${strong("Waiting clients")} ${
-          found.waitingClients === null
-            ? "not for this token"
-            : found.waitingClients === 0
-            ? "0"
-            : doubtful(`${found.waitingClients}; see "sallyport connect clients"`)
+          Result.match(clients, {
+            onFailure: (why) => why,
+            onSuccess: (waiting) => waiting === 0 ? "0" : doubtful(`${waiting}; see "sallyport connect clients"`)
+          })
         }`,
-        `${strong("Who may connect")} ${found.securityMode ?? "not for this token"}`,
-        ...(found.identities === null || found.identities.length === 0
+        `${strong("Who may connect")} ${Result.merge(mode)}`,
+        ...(identities === null || identities.length === 0
           ? []
           : [`${strong("Identities of")}   ${
-            Array.from(new Set(found.identities.map(({ issuer }) => Text.shown(issuer)))).join(", ")
+            Array.from(new Set(identities.map(({ issuer }) => Text.shown(issuer)))).join(", ")
           }`])
       ].join("\n"))
   })

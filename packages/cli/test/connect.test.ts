@@ -202,6 +202,32 @@ describe("sallyport connect", () => {
   )
 
   it.live(
+    "CONN-02: counts the clients of every page of the list, from the store and by a server",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* freshState
+        const many = Array.from({ length: 201 }, (_, index) => String(index).padStart(43, "a"))
+        yield* ask(state, many, { maxPendingPerAccount: many.length })
+        const server = yield* serve(state)
+        const env = { SALLYPORT_TOKEN: yield* pair(server) }
+        for (const target of [["--state-dir", state], ["--url", server.url]]) {
+          const { stdout } = yield* commandLine(["status", ...target, "--json"], { env })
+          const { waitingClients }: { readonly waitingClients: number } = JSON.parse(stdout)
+          assert.strictEqual(waitingClients, many.length)
+        }
+
+        const other = yield* freshState
+        yield* run(other, "security", "account")
+        yield* ask(other, many)
+        const security = (...args: ReadonlyArray<string>) => show(other, "security", "client-approval", ...args)
+        assert.include((yield* security()).stdout, "\n201 clients seen so far need approval now")
+        const trusted = many.slice(1).flatMap((client) => ["--trust", client])
+        assert.include((yield* security(...trusted)).stdout, "\n1 client seen so far needs approval now")
+      }).pipe(Effect.scoped),
+    timeout
+  )
+
+  it.live(
     "CONN-10 L-42: watches the waiting clients and the decisions of other processes, for a person and for a script, until interrupted",
     () =>
       Effect.gen(function*() {

@@ -44,6 +44,21 @@ const listening = (handler: Http.RequestListener) =>
     return `http://127.0.0.1:${typeof address === "object" && address !== null ? address.port : 0}`
   }))
 
+/** Answers some paths itself, and passes all else on to a backend. */
+const before = (backend: string, paths: RegExp, status: number, body: object) =>
+  listening((request, response) => {
+    if (paths.test(request.url ?? "")) {
+      response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body))
+      return
+    }
+    const { headers, method = "GET" } = request
+    const passed = Http.request(backend + (request.url ?? ""), { method, headers, agent: false }, (answer) => {
+      response.writeHead(answer.statusCode ?? 500, answer.headers)
+      answer.pipe(response)
+    })
+    request.pipe(passed)
+  })
+
 interface Mistake {
   readonly args: ReadonlyArray<string>
   readonly code: ExitCode
@@ -173,9 +188,14 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
           },
           { args: ["feed", "tail", "--url", page], env, code: "Failed", says: /does not answer as a backend/ },
           { args: ["feed", "tail", "--url", gateway], env, code: "Failed", says: /does not answer as a backend/ },
-          { args: ["runs", "tail", "x", "--url", older], env, code: "Failed", says: /does not answer as a backend/ },
           {
-            args: ["runs", "tail", "x", "--url", "http://127.0.0.1:1"],
+            args: ["runs", "tail", run.runId, "--url", older],
+            env,
+            code: "Failed",
+            says: /does not answer as a backend/
+          },
+          {
+            args: ["runs", "tail", run.runId, "--url", "http://127.0.0.1:1"],
             env,
             code: "Unavailable",
             says: /127\.0\.0\.1:1/
@@ -207,6 +227,12 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
           },
 
           { args: ["links", "revoke", "nothing", ...here], code: "NotFound", says: /list/ },
+          {
+            args: ["links", "revoke", "0197c2f", ...here],
+            code: "NotFound",
+            says: /at least 8 characters.*links list/
+          },
+          { args: ["runs", "abort", "0197c2f", ...there], env, code: "NotFound", says: /at least 8 characters/ },
           { args: ["sessions", "revoke", "nothing", ...here], code: "NotFound", says: /list/ },
           {
             args: ["sessions", "revoke-others", "--keep", "nothing", "--yes", ...here],
@@ -270,4 +296,129 @@ describe("sallyport tells what is wrong and what to do, in a line, by type", () 
       }).pipe(Effect.scoped),
     timeout
   )
+
+  it.live("L-18: a tail ends with the exit code of what the server tells it", () =>
+    Effect.gen(function*() {
+      const run = "0197c2f0-0000-7000-8000-000000000000"
+      const tail = Effect.fnUntraced(function*(answer: Http.RequestListener, ...args: ReadonlyArray<string>) {
+        const url = yield* listening(answer)
+        return yield* commandLine([...args, "--json", "--url", url], { env: { SALLYPORT_TOKEN: "token" } })
+      })
+      const sends = (...events: ReadonlyArray<string>): Http.RequestListener => (_, response) =>
+        response.writeHead(200, { "content-type": "text/event-stream" }).end(`retry: 1000\n\n${events.join("")}`)
+      const failure = (code: string, retryable: boolean) =>
+        sends(`event: failure\ndata: ${JSON.stringify({ code, message: `It is ${code}`, retryable })}\n\n`)
+      const failures: ReadonlyArray<readonly [string, boolean, ExitCode]> = [
+        ["session_ended", false, "SignedOut"],
+        ["run_not_found", false, "NotFound"],
+        ["cursor_expired", false, "Expired"],
+        ["unavailable", true, "Unavailable"],
+        ["internal_error", false, "Failed"],
+        ["of_a_later_version", true, "Unavailable"],
+        ["toString", false, "Failed"]
+      ]
+      for (const args of [["feed", "tail"], ["runs", "tail", run]]) {
+        for (const [code, retryable, name] of failures) {
+          assert.deepStrictEqual(
+            yield* tail(failure(code, retryable), ...args),
+            { code: exitCodes[name], stdout: "", stderr: `sallyport: It is ${code}\n` }
+          )
+        }
+        for (const event of ["event: failure\ndata: {}\n\n", "event: data\ndata: {\n\n"]) {
+          const garbled = yield* tail(sends(event), ...args)
+          assert.deepInclude(garbled, { code: exitCodes.Failed, stdout: "" })
+          assert.include(garbled.stderr, "does not answer as a backend")
+        }
+        const head = { "content-type": "text/event-stream" }
+        const cuts: ReadonlyArray<Http.RequestListener> = [
+          (_, response) => response.writeHead(200, head).end(": open\n\n"),
+          (_, response) => response.writeHead(200, head).write(": open\n\n", () => response.destroy())
+        ]
+        for (const cut of cuts) {
+          assert.deepStrictEqual(yield* tail(cut, ...args), {
+            code: exitCodes.Unavailable,
+            stdout: "",
+            stderr:
+              "sallyport: The connection to the server has ended; follow again with --after and the last number shown\n"
+          })
+        }
+        const many = yield* tail((_, response) =>
+          response.writeHead(429, { "content-type": "application/json" }).end(JSON.stringify({
+            _tag: "TooManyRequests",
+            code: "too_many_connections",
+            message: "Too many are open",
+            retryable: true,
+            traceId: "0".repeat(32)
+          })), ...args)
+        assert.deepStrictEqual(many, {
+          code: exitCodes.Conflict,
+          stdout: "",
+          stderr: "sallyport: Too many are open\n"
+        })
+      }
+      // An event that stands for several, of a run that was compacted, in lines that a proxy has broken.
+      const events = sends("id: 3-5\nevent: data\ndata: {\ndata: }\n\n", "id: ended\nevent: end\ndata: {}\n\n")
+      const { stdout } = yield* tail(events, "runs", "tail", run)
+      assert.strictEqual(stdout, `{"seq":5,"kind":"data","data":{}}\n{"seq":null,"kind":"end","data":{}}\n`)
+    }).pipe(Effect.scoped), timeout)
+
+  it.live("L-18: a tail ends as signed out when its session is revoked", () =>
+    Effect.gen(function*() {
+      const state = yield* Sallyport.freshState
+      const server = yield* Sallyport.serve(state)
+      const env = { SALLYPORT_TOKEN: yield* Sallyport.pair(server) }
+      const tail = yield* Sallyport.sallyport(["feed", "tail", "--url", server.url], env)
+      yield* tail.printed(/session/)
+      yield* commandLine(["sessions", "revoke", "--all", "--yes", "--state-dir", state])
+      assert.strictEqual((yield* tail.exit).code, exitCodes.SignedOut, tail.stderr())
+    }).pipe(Effect.scoped), timeout)
+
+  it.live("says of what a server does not tell whether it is the token or the server", () =>
+    Effect.gen(function*() {
+      const state = yield* Sallyport.freshState
+      const server = yield* Sallyport.serve(state)
+      const token = yield* Sallyport.pair(server)
+      const here = ["--state-dir", state]
+      const { stdout } = yield* commandLine(["sessions", "issue", "--label", "a", "--scope", "access:read", ...here])
+      const status = (url: string, token: string) =>
+        commandLine(["status", "--url", url], { env: { SALLYPORT_TOKEN: token } })
+      const unread = yield* status(server.url, stdout.trim())
+      assert.match(unread.stdout, /^Waiting clients not for this token\nWho may connect not for this token$/m)
+      const url = yield* before(server.url, /connect-/, 404, {
+        _tag: "NotFound",
+        code: "connect_not_offered",
+        message: "This server lets no client connect",
+        retryable: false,
+        traceId: "0".repeat(32)
+      })
+      const unoffered = yield* status(url, token)
+      assert.match(
+        unoffered.stdout,
+        /^Waiting clients not offered by this server\nWho may connect not offered by this server$/m
+      )
+    }).pipe(Effect.scoped), timeout)
+
+  it.live("L-18: a token that is refused ends with the exit code of the refusal", () =>
+    Effect.gen(function*() {
+      const server = yield* Sallyport.serve(yield* Sallyport.freshState)
+      const env = { SALLYPORT_TOKEN: yield* Sallyport.pair(server) }
+      const body = { error_description: "It cannot be", traceId: "0".repeat(32) }
+      const refusals: ReadonlyArray<readonly [number, object, ExitCode]> = [
+        [400, { _tag: "OAuthError", error: "invalid_scope" }, "NotAllowed"],
+        [400, { _tag: "OAuthError", error: "invalid_grant" }, "InvalidInput"],
+        [429, {
+          _tag: "OAuthTooManyRequests",
+          error: "temporarily_unavailable",
+          code: "rate_limited"
+        }, "Conflict"],
+        [503, { _tag: "OAuthUnavailable", error: "temporarily_unavailable" }, "Unavailable"]
+      ]
+      for (const [status, refusal, code] of refusals) {
+        const url = yield* before(server.url, /^\/oauth\/token$/, status, { ...refusal, ...body })
+        assert.deepStrictEqual(
+          yield* commandLine(["sessions", "issue", "--label", "a", "--url", url], { env }),
+          { code: exitCodes[code], stdout: "", stderr: "sallyport: It cannot be\n" }
+        )
+      }
+    }).pipe(Effect.scoped), timeout)
 })

@@ -6,8 +6,9 @@ import * as MachineToken from "@sallyport/core/access/MachineToken"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as OS from "node:os"
+import * as NPath from "node:path"
 import * as Sallyport from "../../../test-support/backend.ts"
-import { eventually, timeout } from "../../../test-support/programs.ts"
+import { eventually, temporaryDirectory, timeout } from "../../../test-support/programs.ts"
 import { commandLine } from "./commandLine.ts"
 
 const kidOf = (token: string): string => {
@@ -79,6 +80,56 @@ describe("sallyport on a store", () => {
       assert.strictEqual((yield* commandLine(["runs", "tail", beginning, ...here])).code, 0)
       const named = yield* commandLine(["runs", "list", "--subject", "owner", ...here])
       assert.match(named.stdout, new RegExp(`^${run.runId} `, "m"))
+    }).pipe(Effect.scoped), timeout)
+
+  it.live("tells a lifetime in whole seconds, whatever its milliseconds", () =>
+    Effect.gen(function*() {
+      const here = ["--state-dir", yield* Sallyport.freshState]
+      yield* commandLine(["connect", "security", "account", ...here])
+      for (const lifetime of ["20 millis", "1500 millis"]) {
+        const { link } = yield* json(Output.Pairing, "pair", "--session-lifetime", lifetime, ...here)
+        assert.strictEqual(link.sessionLifetimeSeconds, 1)
+      }
+      const { links } = yield* json(Output.Links, "links", "list", ...here)
+      assert.deepStrictEqual(links.map(({ sessionLifetimeSeconds }) => sessionLifetimeSeconds), [1, 1])
+      yield* json(Output.IssuedToken, "sessions", "issue", "--label", "a", "--lifetime", "86400500 millis", ...here)
+      const { sessions } = yield* json(Output.Sessions, "sessions", "list", ...here)
+      assert.deepStrictEqual(sessions.map(({ lifetimeSeconds }) => lifetimeSeconds), [86_400])
+    }).pipe(Effect.scoped), timeout)
+
+  it.live(
+    "warns that a browser pairs over https only, but for an address of this machine",
+    () =>
+      Effect.gen(function*() {
+        const here = ["--state-dir", yield* Sallyport.freshState]
+        yield* commandLine(["connect", "security", "account", ...here])
+        for (
+          const [host, isSecure] of [
+            ["127.0.0.1:4590", true],
+            ["localhost", true],
+            ["[::1]", true],
+            ["127.evil.example", false],
+            ["localhost.example", false]
+          ] as const
+        ) {
+          const { stderr } = yield* commandLine(["pair", "--public-url", `http://${host}`, ...here])
+          assert.strictEqual(stderr === "", isSecure, host)
+          if (!isSecure) assert.include(stderr, "over https only")
+        }
+      }).pipe(Effect.scoped),
+    timeout
+  )
+
+  it.live("logs as a server does for the command serve alone", () =>
+    Effect.gen(function*() {
+      const directory = yield* temporaryDirectory
+      const here = ["--state-dir", NPath.join(directory, "serve")]
+      yield* commandLine(["connect", "security", "account", ...here])
+      yield* json(Output.IssuedToken, "sessions", "issue", "--label", "a", ...here)
+      const inside = ["env", "-C", directory]
+      const rotating = yield* Sallyport.sallyport(["secrets", "rotate", "--state-dir", "serve"], {}, inside)
+      assert.strictEqual((yield* rotating.exit).code, 0)
+      assert.strictEqual(rotating.stderr(), "")
     }).pipe(Effect.scoped), timeout)
 
   it.live(

@@ -3,9 +3,23 @@
  */
 import { AccessScope } from "@sallyport/core/access/AccessScope"
 import { BootstrapMethod, Kind } from "@sallyport/core/access/AuthPolicy"
-import { DeviceKind, LetInBy, SessionClient, SessionId, SessionMethod } from "@sallyport/core/access/Session"
+import type { PairingLink } from "@sallyport/core/access/PairingLink"
+import {
+  DeviceKind,
+  LetInBy,
+  type Session,
+  SessionClient,
+  SessionId,
+  SessionMethod
+} from "@sallyport/core/access/Session"
+import type { ListedSession } from "@sallyport/core/access/SessionCredentialService"
 import * as Text from "@sallyport/core/Text"
+import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
+
+/** Returns a lifetime in whole seconds; one of less than a second is one. */
+const secondsOf = (lifetime: Duration.Duration | null): number | null =>
+  lifetime === null ? null : Math.max(1, Math.floor(Duration.toSeconds(lifetime)))
 
 /**
  * Describes a session to a caller who may see it.
@@ -51,6 +65,15 @@ export class SessionView extends Schema.Class<SessionView>("@sallyport/contract/
 }) {}
 
 /**
+ * Returns what the caller whose session is `current` is shown of a session.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const sessionView = (session: Session, current: SessionId | undefined): SessionView =>
+  new SessionView({ ...session, lifetimeSeconds: secondsOf(session.lifetime), current: session.id === current })
+
+/**
  * Describes a session in the list of sessions.
  *
  * @category models
@@ -62,6 +85,17 @@ export class ListedSessionView extends SessionView.extend<ListedSessionView>("@s
   /** How many of its connections the server that answers holds open: streams and sockets. It is here now if there is one. */
   connections: Schema.Natural
 }) {}
+
+/**
+ * Returns what the caller whose session is `current` is shown of a session in the list of sessions.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const listedSessionView = (
+  { connections, descendants, session }: ListedSession,
+  current: SessionId | undefined
+): ListedSessionView => new ListedSessionView({ ...sessionView(session, current), descendants, connections })
 
 /**
  * Counts what a revocation has ended: sessions, pairing links that could still be redeemed, and the connections of these
@@ -114,6 +148,15 @@ export class PairingLinkView extends Schema.Class<PairingLinkView>("@sallyport/c
   createdAt: Schema.DateTimeUtcFromString,
   expiresAt: Schema.DateTimeUtcFromString
 }) {}
+
+/**
+ * Returns what a caller is shown of a pairing link.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const pairingLinkView = (link: PairingLink): PairingLinkView =>
+  new PairingLinkView({ ...link, sessionLifetimeSeconds: secondsOf(link.sessionLifetime) })
 
 /**
  * Describes the policy that the server runs under, for clients that are not signed in yet.

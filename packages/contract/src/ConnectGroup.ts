@@ -5,6 +5,7 @@ import {
   Account,
   ClientLabel,
   ClientStatus,
+  type ConnectClient,
   DeviceType,
   SecurityMode,
   Thumbprint
@@ -52,6 +53,14 @@ export class ConnectClientView extends Schema.Class<ConnectClientView>("@sallypo
   reason: Schema.NullOr(Schema.String),
   lastSeenAt: Schema.NullOr(Schema.DateTimeUtcFromString)
 }) {}
+
+/**
+ * Returns what a caller who may decide about a client is shown of it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const connectClientView = (client: ConnectClient): ConnectClientView => new ConnectClientView({ ...client })
 
 /** A thumbprint, or a prefix of one that no other client shares. */
 const ClientName = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{1,43}$/))

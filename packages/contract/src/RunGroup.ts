@@ -3,7 +3,9 @@
  */
 import * as Input from "@sallyport/core/Input"
 import {
+  continuationOf,
   IdempotencyKey,
+  type Run,
   RunAnswer,
   RunContinuation,
   RunEnd,
@@ -15,6 +17,7 @@ import {
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
 import { NextPage, PageCursor } from "./AccessSchemas.ts"
@@ -50,6 +53,21 @@ export class RunView extends Schema.Class<RunView>("@sallyport/contract/RunView"
   /** What it continues, if it does. */
   continuation: Schema.optionalKey(RunContinuation)
 }) {}
+
+/**
+ * Returns what a caller is shown of a run.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const runView = (run: Run): RunView =>
+  new RunView({
+    ...run,
+    ...Option.match(continuationOf(run.metadata), {
+      onNone: () => ({}),
+      onSome: (continuation) => ({ continuation })
+    })
+  })
 
 /**
  * Tells a reader why a stream stops before the run's end. After a retryable failure the reader may resume from its last

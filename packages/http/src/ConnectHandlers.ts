@@ -1,9 +1,9 @@
 /**
  * Answers the endpoints with which an owner decides who may connect, through a relay or as a device.
  */
-import { ConnectClientView } from "@sallyport/contract/ConnectGroup"
+import { connectClientView } from "@sallyport/contract/ConnectGroup"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
-import { type ConnectClient, Thumbprint } from "@sallyport/core/access/ConnectClient"
+import { Thumbprint } from "@sallyport/core/access/ConnectClient"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import type { Decision } from "@sallyport/core/access/ConnectClientRepository"
 import { ConnectClientStore } from "@sallyport/core/connect/ConnectClientStore"
@@ -13,8 +13,6 @@ import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Wire from "./internal/wire.ts"
-
-const view = (client: ConnectClient): ConnectClientView => new ConnectClientView({ ...client })
 
 const isThumbprint = Schema.is(Thumbprint)
 
@@ -46,7 +44,7 @@ export const layer = HttpApiBuilder.group(
         }) {
           const clients = yield* store
           const by = yield* CurrentSession
-          return { client: view(yield* clients.decide({ ...payload, decision, by })) }
+          return { client: connectClientView(yield* clients.decide({ ...payload, decision, by })) }
         },
         Effect.catchReasons("ConnectClientError", {
           ClientNotFound: (reason) => Wire.connectClientNotFound(reason),
@@ -78,7 +76,7 @@ export const layer = HttpApiBuilder.group(
           const clients = yield* store
           const by = yield* CurrentSession
           const approved = yield* clients.setSecurityMode({ ...payload, by })
-          return { mode: payload.mode, approved: approved.map(view) }
+          return { mode: payload.mode, approved: approved.map(connectClientView) }
         },
         Effect.catchReasons("ConnectClientError", {
           ConnectStoreUnavailable: (reason) => Wire.unavailable(reason)
@@ -93,7 +91,7 @@ export const layer = HttpApiBuilder.group(
             limit: Wire.pageSize
           })
           return {
-            clients: page.map(view),
+            clients: page.map(connectClientView),
             next: Wire.nextPage(page, (last) => Wire.placeAt(last.requestedAt, last.proofKeyThumbprint))
           }
         },
@@ -105,7 +103,7 @@ export const layer = HttpApiBuilder.group(
         function*({ payload }) {
           const clients = yield* store
           const by = yield* CurrentSession
-          return { client: view(yield* clients.findByCode(payload.code, by.id)) }
+          return { client: connectClientView(yield* clients.findByCode(payload.code, by.id)) }
         },
         Effect.catchReasons("ConnectClientError", {
           ClientNotFound: () =>

@@ -1,5 +1,6 @@
 /** Tells of any failure of a command which exit code and which sentence it has. */
 import { LinkFailed, NotLinked } from "@sallyport/connect/Linking"
+import type { AccessStreamFailure } from "@sallyport/contract/AccessGroup"
 import * as WireError from "@sallyport/contract/WireError"
 import { AccessFeedError } from "@sallyport/core/access/AccessFeed"
 import { BootstrapCredentialError } from "@sallyport/core/access/BootstrapCredentialService"
@@ -105,7 +106,7 @@ const codeByReason: Readonly<Record<ServiceError["reason"]["_tag"], ExitCode>> =
   WrongParts: "InvalidInput"
 }
 
-/** The errors that a server answers, and the exit code of each. */
+/** The errors that a server answers, and the exit code of each; two more have one for each of their codes. */
 const wireErrors = [
   [WireError.InvalidRequest, "InvalidInput"],
   [WireError.Unauthorized, "SignedOut"],
@@ -117,8 +118,17 @@ const wireErrors = [
   [WireError.IdempotencyConflict, "Conflict"],
   [WireError.TooManyRequests, "Conflict"],
   [WireError.Unavailable, "Unavailable"],
-  [WireError.InternalError, "Failed"]
+  [WireError.InternalError, "Failed"],
+  [WireError.OAuthInvalidClient, "Failed"],
+  [WireError.OAuthTooManyRequests, "Conflict"],
+  [WireError.OAuthUnavailable, "Unavailable"],
+  [WireError.OAuthInternalError, "Failed"]
 ] as const
+
+/** Decodes the error that a server answers. */
+export const decodeWireError = Schema.decodeUnknownEffect(
+  Schema.Union([WireError.Conflict, WireError.OAuthError, ...wireErrors.map(([type]) => type)])
+)
 
 const codeByConflict: Readonly<Record<WireError.Conflict["code"], ExitCode>> = {
   connect_client_ambiguous: "Ambiguous",
@@ -138,6 +148,31 @@ const codeByConflict: Readonly<Record<WireError.Conflict["code"], ExitCode>> = {
   undecryptable: "Unreadable"
 }
 
+const codeByOAuthError: Readonly<Record<WireError.OAuthError["error"], ExitCode>> = {
+  invalid_request: "InvalidInput",
+  invalid_client: "Failed",
+  invalid_grant: "InvalidInput",
+  invalid_scope: "NotAllowed",
+  invalid_target: "InvalidInput",
+  unsupported_grant_type: "NotAllowed",
+  authorization_pending: "Unavailable",
+  slow_down: "Unavailable",
+  access_denied: "NotAllowed",
+  expired_token: "Expired",
+  invalid_dpop_proof: "SignedOut",
+  use_dpop_nonce: "SignedOut"
+}
+
+const codeByStreamFailure: ReadonlyMap<string, ExitCode> = new Map([
+  ["session_ended", "SignedOut"],
+  ["run_not_found", "NotFound"],
+  ["cursor_expired", "Expired"]
+])
+
+/** Names the exit code of what a server sends as the end of a stream. */
+export const codeOfStream = ({ code, retryable }: typeof AccessStreamFailure.Type): ExitCode =>
+  codeByStreamFailure.get(code) ?? (retryable ? "Unavailable" : "Failed")
+
 const isServiceError = (error: unknown): error is ServiceError => serviceErrors.some((type) => error instanceof type)
 
 /** Names the exit code of what a command failed with, by its type. */
@@ -149,6 +184,7 @@ export const codeOf = (error: unknown): ExitCode => {
   if (error instanceof EmptyDatabase) return "NoState"
   if (error instanceof LinkFailed) return "Failed"
   if (error instanceof WireError.Conflict) return codeByConflict[error.code]
+  if (error instanceof WireError.OAuthError) return codeByOAuthError[error.error]
   if (HttpClientError.isHttpClientError(error)) return "Unavailable"
   // What a server answers is told apart before: this is what the caller has written.
   if (Schema.isSchemaError(error) || error instanceof InvalidBaseUrl) return "InvalidInput"

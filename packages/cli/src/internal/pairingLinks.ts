@@ -1,19 +1,12 @@
 /** Issues pairing links, from a store or by a server. */
-import { PairingLinkView } from "@sallyport/contract/AccessSchemas"
+import { pairingLinkView } from "@sallyport/contract/AccessSchemas"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
-import type { PairingLink } from "@sallyport/core/access/PairingLink"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Server } from "./storeCommands.ts"
 import { onlyOnStore } from "./storeCommands.ts"
-
-export const view = (link: PairingLink) =>
-  new PairingLinkView({
-    ...link,
-    sessionLifetimeSeconds: link.sessionLifetime === null ? null : Duration.toSeconds(link.sessionLifetime)
-  })
 
 /** Describes a link. What is left out is as the issuer's. */
 export interface Wanted {
@@ -36,7 +29,7 @@ export const issue = Effect.fnUntraced(function*({ kind, scopes, ...wanted }: Wa
     lifetime: Option.getOrUndefined(wanted.lifetime),
     sessionLifetime: Option.getOrUndefined(wanted.sessionLifetime)
   })
-  return { code, link: view(link) }
+  return { code, link: pairingLinkView(link) }
 })
 
 const seconds = (duration: Duration.Duration) => Math.ceil(Duration.toSeconds(duration))

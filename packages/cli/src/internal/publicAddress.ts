@@ -1,5 +1,6 @@
 /** Checks the address of a server as its clients reach it: that it answers, its certificate, and its clock. */
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
+import { isLoopback } from "@sallyport/core/access/AuthPolicy"
 import * as PairingUrl from "@sallyport/core/access/PairingUrl"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -259,10 +260,8 @@ const checkServer = Effect.fnUntraced(function*(url: URL, baseUrl: string) {
   ]
 })
 
-const loopback = /^(?:127\.|localhost$|\[::1\]$)/
-
 /** Tells whether a browser keeps a session of the address: over https, or on this machine. */
-export const isSecure = ({ hostname, protocol }: URL): boolean => protocol === "https:" || loopback.test(hostname)
+export const isSecure = ({ hostname, protocol }: URL): boolean => protocol === "https:" || isLoopback(hostname)
 
 /** Checks an address. */
 export const check = Effect.fnUntraced(function*(address: string) {

@@ -52,7 +52,7 @@ export const run = (args: ReadonlyArray<string>) =>
     }),
     Effect.provide([Help.layer, Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])]),
     // A command says itself what it did; a server has its log for that. --log-level changes either.
-    Effect.provideService(References.MinimumLogLevel, args.includes(serve.name) ? "Info" : "Warn")
+    Effect.provideService(References.MinimumLogLevel, args[0] === serve.name ? "Info" : "Warn")
   )
 
 /** Returns the exit code of a command line that has ended. A server that a signal stops has not failed. */

@@ -30,7 +30,6 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
 import { CommandFailed } from "../ExitCode.ts"
 import * as Persistence from "../Persistence.ts"
 import * as StateDirectory from "../StateDirectory.ts"
@@ -331,14 +330,21 @@ const uuid = 36
 
 /**
  * Returns the id that a name begins, as lists show it, of those that are listed. A whole id is taken as it is, and so is what
- * begins none: who is asked for it says that it is not there.
+ * begins none: who is asked for it says that it is not there. What is too short could begin many.
  */
 export const idOf = Effect.fnUntraced(function*<E, R>(
   name: string,
-  what: string,
+  what: "links" | "runs" | "sessions",
   listed: Effect.Effect<ReadonlyArray<string>, E, R>
 ) {
-  if (name.length < shortest || name.length >= uuid) return name
+  if (name.length >= uuid) return name
+  if (name.length < shortest) {
+    return yield* new CommandFailed({
+      code: "NotFound",
+      message: `${JSON.stringify(name)} is too short for an id; give at least ${shortest} characters of one that ` +
+        `"sallyport ${what} list" shows`
+    })
+  }
   const [id = name, ...others] = (yield* listed).filter((id) => id.startsWith(name))
   if (others.length === 0) return id
   return yield* new CommandFailed({
@@ -346,28 +352,3 @@ export const idOf = Effect.fnUntraced(function*<E, R>(
     message: `Several ${what} begin with ${JSON.stringify(name)}; give the whole id, which --json lists`
   })
 })
-
-/** How many entries a page of a list holds at most. */
-export const pageSize = 200
-
-/** Reads a list of a store page by page. */
-export const pages = <A, E, R>(read: (after: A | undefined) => Effect.Effect<ReadonlyArray<A>, E, R>) =>
-  Stream.runCollect(Stream.paginate(
-    undefined,
-    (after: A | undefined) =>
-      Effect.map(
-        read(after),
-        (page) => [page, page.length < pageSize ? Option.none() : Option.some(page.at(-1))] as const
-      )
-  ))
-
-/** Reads a list of a server page by page. */
-export const serverPages = <A, E, R>(
-  read: (query: { readonly after?: string }) => Effect.Effect<readonly [ReadonlyArray<A>, string | null], E, R>
-) =>
-  Stream.runCollect(Stream.paginate(
-    {},
-    (query: { readonly after?: string }) =>
-      Effect.map(read(query), ([page, next]) =>
-        [page, next === null ? Option.none() : Option.some({ after: next })] as const)
-  ))

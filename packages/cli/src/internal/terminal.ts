@@ -61,6 +61,9 @@ const cut = (text: string, cells: number): string => {
   return `${kept}…`
 }
 
+/** Writes a number of things. */
+export const count = (number: number, thing: string): string => `${number} ${thing}${number === 1 ? "" : "s"}`
+
 export type Paint = (text: string) => string
 
 const halfYearMillis = Duration.toMillis("182 days")

@@ -1,10 +1,4 @@
 import * as Metrics from "@sallyport/core/Metrics"
-import type { PairingLink } from "@sallyport/core/access/PairingLink"
-import { continuationOf, type Run } from "@sallyport/core/runs/Run"
-import type { ListedSession } from "@sallyport/core/access/SessionCredentialService"
-import type { Session, SessionId } from "@sallyport/core/access/Session"
-import { ListedSessionView, PairingLinkView, SessionView } from "@sallyport/contract/AccessSchemas"
-import { RunView } from "@sallyport/contract/RunGroup"
 import * as WireError from "@sallyport/contract/WireError"
 import {
   answer,
@@ -15,15 +9,16 @@ import {
 } from "@sallyport/contract/WireFailure"
 import * as Cause from "effect/Cause"
 import * as DateTime from "effect/DateTime"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as HttpApiError from "effect/http-api/HttpApiError"
-import * as Option from "effect/Option"
 import * as HttpEffect from "effect/http/HttpEffect"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
+
+export { listedSessionView, pairingLinkView, sessionView } from "@sallyport/contract/AccessSchemas"
+export { runView } from "@sallyport/contract/RunGroup"
 
 /** Makes a function that fails with an error of the token endpoint. */
 const oauthFailure = (error: WireError.OAuthError["error"]) => (reason: Reason) =>
@@ -278,53 +273,6 @@ export const readPlace = <Id extends string>(
     ? malformedCursor({ message: `${JSON.stringify(after)} is not the next of a page; give that, or none` })
     : Effect.succeed({ time: DateTime.makeUnsafe(Number(millis)), id })
 }
-
-/** Returns a lifetime in whole seconds; one of less than a second is one. */
-const secondsOf = (lifetime: Duration.Duration | null): number | null =>
-  lifetime === null ? null : Math.max(1, Math.floor(Duration.toSeconds(lifetime)))
-
-export const sessionView = (session: Session, current: SessionId | undefined): SessionView =>
-  new SessionView({
-    id: session.id,
-    subject: session.subject,
-    method: session.method,
-    scopes: session.scopes,
-    scopeRequest: session.scopeRequest,
-    proofKeyThumbprint: session.proofKeyThumbprint,
-    device: { ...session.device },
-    letInBy: session.letInBy,
-    client: session.client,
-    lifetimeSeconds: secondsOf(session.lifetime),
-    createdAt: session.createdAt,
-    lastSeenAt: session.lastSeenAt,
-    expiresAt: session.expiresAt,
-    absoluteExpiresAt: session.absoluteExpiresAt,
-    current: session.id === current
-  })
-
-export const listedSessionView = (
-  { connections, descendants, session }: ListedSession,
-  current: SessionId
-): ListedSessionView => new ListedSessionView({ ...sessionView(session, current), descendants, connections })
-
-export const pairingLinkView = (link: PairingLink): PairingLinkView =>
-  new PairingLinkView({ ...link, sessionLifetimeSeconds: secondsOf(link.sessionLifetime) })
-
-export const runView = (run: Run): RunView =>
-  new RunView({
-    runId: run.runId,
-    threadId: run.threadId,
-    idempotencyKey: run.idempotencyKey,
-    status: run.status,
-    endReason: run.endReason,
-    lastSeq: run.lastSeq,
-    startedAt: run.startedAt,
-    completedAt: run.completedAt,
-    ...Option.match(continuationOf(run.metadata), {
-      onNone: () => ({}),
-      onSome: (continuation) => ({ continuation })
-    })
-  })
 
 /** The errors of a request that is turned away, with which status each is answered. */
 const statusByTag = {
