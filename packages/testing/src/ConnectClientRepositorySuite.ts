@@ -616,6 +616,29 @@ export const suite = <E, R = never>(
     )
 
     test(
+      "CONN-14 SESS-17: the code of a device is good no longer than the session that approved it, polled or not",
+      Effect.gen(function*() {
+        const { clients, links, sessions } = yield* AccessRepository
+        const row = sessionRow("owner", { expiresAtMillis: start + 100, absoluteExpiresAtMillis: start + 100 })
+        yield* sessions.insert(row, at(0))
+        for (const name of ["a", "b"]) {
+          yield* clients.request(Devices.ask(name, `code-${name}`), undefined, at(0, "cli"))
+          yield* Devices.decide(name, "approved", 1, { by: toSession(row) })
+        }
+        const open = yield* links.list({ nowMillis: start + 1, limit: 10 })
+        assert.deepStrictEqual(open.map(({ expiresAtMillis }) => expiresAtMillis), [start + 100, start + 100])
+        const poll = (afterMillis: number) =>
+          clients.poll({ deviceCodeDigest: "code-digest-of-code-a", account: "cli" }, at(afterMillis, "cli"))
+        assert.strictEqual((yield* poll(99))._tag, "Approved")
+        assert.deepStrictEqual(
+          yield* Effect.forEach(["code-a", "code-b"], (code) => Devices.fetch(code, 100)),
+          ["expired", "Expired"]
+        )
+        assert.deepStrictEqual(yield* Devices.liveLinks(100), [])
+      })
+    )
+
+    test(
       "CONN-14 SESS-14: a device that a session with a key approves has to prove a key of its own, if it has not proven one yet",
       Effect.gen(function*() {
         const { clients, links, sessions } = yield* AccessRepository
