@@ -33,6 +33,7 @@ import * as AccessFollower from "./internal/accessFollower.ts"
 import * as Attempts from "./internal/attempts.ts"
 import * as Input from "../Input.ts"
 import * as Metrics from "../Metrics.ts"
+import * as Outage from "../Outage.ts"
 import * as Text from "../Text.ts"
 import { nameRule, scopesRule, subjectRule } from "./internal/inputRules.ts"
 import { deviceKind } from "./internal/deviceKind.ts"
@@ -605,6 +606,12 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const endProblem = (row: SessionRow): "revoked" | "expired" => row.revokedAtMillis === null ? "expired" : "revoked"
 
   const renewing = new Set<SessionId>()
+  const renewals = Outage.ofSource(repository, {
+    of: "renewals of sessions",
+    begins: "Sessions cannot be renewed; they are let in until they end, and the renewal is tried again with each use",
+    ends: "Sessions are renewed again"
+  })
+  yield* Effect.addFinalizer(() => renewals.left)
 
   const renewIfDue = Effect.fnUntraced(function*(row: SessionRow, nowMillis: number) {
     const dueBeforeMillis = nowMillis - renewalOf(row)
@@ -614,13 +621,18 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       { id: row.id, dueBeforeMillis, lifetimeMillis },
       { actor: row.subject, nowMillis }
     ).pipe(
+      Effect.matchCauseEffect({
+        onFailure: (cause) => Effect.as(renewals.failed(cause), undefined),
+        onSuccess: (renewed) => Effect.as(renewals.worked, renewed)
+      }),
       Effect.ensuring(Effect.sync(() => renewing.delete(row.id))),
       Effect.forkDetach({ startImmediately: true })
     )
-    // The row says that the session is live: requests don't wait for a store that makes writers wait.
+    // The row says that the session is live: requests don't wait for a store that makes writers wait, and are not refused for
+    // one that takes no writes.
     const ended = renewal.pollUnsafe() ?? (yield* Effect.raceFirst(Fiber.await(renewal), late))
-    if (ended === undefined) return row
-    const renewed = yield* ended
+    const renewed = ended === undefined ? undefined : yield* ended
+    if (renewed === undefined) return row
     if (Option.isSome(renewed)) return renewed.value
     // Another caller renewed or ended it in between: the row says which.
     const current = yield* repository.findById(row.id)
