@@ -159,25 +159,38 @@ describe("the webhook for waiting clients", () => {
       assert.deepStrictEqual(new Set(later.map(labelOf)), new Set(["another"]))
     }).pipe(Effect.scoped, Effect.provide(Clients)))
 
-  const outages = Effect.map(Metric.snapshot, (metrics) =>
-    metrics.flatMap((metric) =>
-      metric.id === "sallyport.outages" && metric.type === "Gauge" && metric.attributes?.of === "webhook for waiting clients"
-        ? [Number(metric.state.value)]
-        : []
-    )
+  const outages = Effect.map(
+    Metric.snapshot,
+    (metrics) =>
+      metrics.flatMap((metric) =>
+        metric.id === "sallyport.outages" && metric.type === "Gauge" &&
+          metric.attributes?.of === "webhook for waiting clients"
+          ? [Number(metric.state.value)]
+          : []
+      )
   )
 
   it.effect("OPS-06 CONN-16: an outage is over when the feed can be read again, although no client waits", () =>
     Effect.gen(function*() {
       logged.length = 0
       const real = yield* AccessFeed.AccessFeed
-      const away = Stream.fail(new AccessFeed.AccessFeedError({
-        reason: new AccessFeed.AccessFeedUnavailable({
-          cause: new RepositoryError({ operation: "read", reason: "Unavailable", outcome: "unchanged", cause: "away" })
+      const away = Stream.fail(
+        new AccessFeed.AccessFeedError({
+          reason: new AccessFeed.AccessFeedUnavailable({
+            cause: new RepositoryError({
+              operation: "read",
+              reason: "Unavailable",
+              outcome: "unchanged",
+              cause: "away"
+            })
+          })
         })
-      }))
+      )
       let isAway = true
-      const feed = AccessFeed.AccessFeed.of({ ...real, subscribe: () => Stream.suspend(() => isAway ? away : real.subscribe()) })
+      const feed = AccessFeed.AccessFeed.of({
+        ...real,
+        subscribe: () => Stream.suspend(() => isAway ? away : real.subscribe())
+      })
       yield* Effect.provideService(listening("http://127.0.0.1:1/"), AccessFeed.AccessFeed, feed)
       yield* TestClock.adjust("5 seconds")
       assert.deepStrictEqual(logged.filter((line) => line.includes("is told again")), [])

@@ -365,7 +365,9 @@ const build = Effect.fnUntraced(function*(
           client: { id: row.clientId, resource: row.resource },
           device: { kind: "program", ...request.device },
           label: row.label ?? undefined,
-          lifetime: lifetimeMillis === null ? undefined : Duration.min(Duration.millis(lifetimeMillis), sessions.lifetime),
+          lifetime: lifetimeMillis === null
+            ? undefined
+            : Duration.min(Duration.millis(lifetimeMillis), sessions.lifetime),
           notAfter: endsAtMillis === null ? undefined : DateTime.makeUnsafe(endsAtMillis),
           link: { linkId: null, issuedBy: row.issuedBy }
         },
