@@ -24,7 +24,6 @@ import type * as SecretStore from "../secrets/SecretStore.ts"
 import * as Sweeper from "../Sweeper.ts"
 import { AccessRepository } from "./AccessRepository.ts"
 import * as AccessScope from "./AccessScope.ts"
-import { defaultMaxLetIn } from "./internal/bootstrapOptions.ts"
 import { type CodeRefusal, codeRefusal, maxOpenCodes } from "./AuthorizationCodeRepository.ts"
 import { AuthPolicy } from "./AuthPolicy.ts"
 import { anyKey } from "./BootstrapCredentialRepository.ts"
@@ -111,7 +110,7 @@ export class ConsentRefused extends Schema.TaggedError<ConsentRefused>()("Consen
       case "too-many-open":
         return `At most ${maxOpenCodes} programs can wait for their first sign-in; try again in a minute`
       case "too-many-let-in":
-        return `You may have let in ${defaultMaxLetIn} sessions that are not over; end one first`
+        return "Your session has let in as many others as it may; end one of them first"
     }
   }
 }
@@ -254,7 +253,7 @@ const encoder = new TextEncoder()
 const verifierForm = /^[A-Za-z0-9._~-]{43,128}$/
 
 const build = Effect.fnUntraced(function*(
-  { clients, codeMillis, prefix, redirectSchemes, resources, scopes }: Settings
+  { clients, codeMillis, maxLetIn, prefix, redirectSchemes, resources, scopes }: Settings
 ): Effect.fn.Return<AuthorizationServer["Service"], SecretStore.SecretStoreError, Requirements> {
   const { codes: repository, sessions: sessionRows } = yield* AccessRepository
   const sessions = yield* SessionCredentialService
@@ -319,7 +318,7 @@ const build = Effect.fnUntraced(function*(
             sessionId: null
           },
           { actor: by.subject, nowMillis },
-          defaultMaxLetIn
+          maxLetIn
         ),
         unavailable
       )

@@ -6,6 +6,8 @@ import * as SessionCredentialService from "@sallyport/core/access/SessionCredent
 import type { Session } from "@sallyport/core/access/Session"
 import * as Repositories from "@sallyport/core/Repositories"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -100,6 +102,27 @@ describe("the session of a client", () => {
       const plain = yield* letIn(server, yield* signIn())
       assert.deepStrictEqual([plain.lifetime, plain.absoluteExpiresAt], [null, null])
     }).pipe(Effect.provide(Services)))
+})
+
+describe("how many sessions a session lets in", () => {
+  it.effect("HTTP-09: is bounded for consents as for links, by the host's number", () =>
+    Effect.gen(function*() {
+      const by = yield* signIn()
+      const server = yield* AuthorizationServer.make({ clients: [client], maxLetInPerSession: 2 })
+      yield* letIn(server, by)
+      yield* letIn(server, by)
+      const refused = yield* Effect.flip(letIn(server, by))
+      assert.strictEqual(refused.message, "Your session has let in as many others as it may; end one of them first")
+      // Both services read the variable of the links.
+      const configured = yield* Layer.build(AuthorizationServer.layerConfig).pipe(
+        Effect.provide(
+          ConfigProvider.layer(ConfigProvider.fromEnvRecord({ SALLYPORT_PAIRING_MAX_LET_IN_PER_SESSION: "3" }))
+        ),
+        Effect.map(Context.get(AuthorizationServer.AuthorizationServer))
+      )
+      yield* letIn(configured, by)
+      assert.strictEqual((yield* Effect.flip(letIn(configured, by))).message, refused.message)
+    }).pipe(Effect.scoped, Effect.provide(Services)))
 })
 
 describe("the clients that a host registers", () => {
