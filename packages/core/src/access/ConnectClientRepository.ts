@@ -563,11 +563,6 @@ export interface ConnectClientRepository {
   /** Returns the stored mode as it is, whether or not this version knows it. */
   readonly storedMode: Effect.Effect<unknown, RepositoryError>
   /**
-   * Tells whether a client would be let in now: the mode and the row are read at one time. An unknown client is not, and
-   * none is where the mode is unreadable.
-   */
-  readonly isAdmitted: (proofKeyThumbprint: string) => Effect.Effect<boolean, RepositoryError>
-  /**
    * Sets the mode and approves observed clients, all or those named, in one step. If the mode becomes
    * `client-approval`, what the other observed clients have ends, as with a decision. Returns those that were approved; a
    * name that is no observed client is passed over.

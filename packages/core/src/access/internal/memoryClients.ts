@@ -5,7 +5,6 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { ChangeContext } from "../AccessEvent.ts"
 import {
-  admits,
   type ConnectClientRepository,
   type ConnectClientRow,
   type DecisionOutcome,
@@ -143,7 +142,6 @@ export const make = (state: MemoryState): ConnectClientRepository => {
           .slice(0, limit)
       ),
     storedMode: Effect.sync(() => state.mode),
-    isAdmitted: (key) => Effect.sync(() => admits(state.mode, clients.get(key))),
     setMode: (options, change) =>
       Effect.sync(() => {
         const approved: Array<ConnectClientRow> = []

@@ -12,7 +12,6 @@ import type { SqlKit } from "../../sql/SqlKit.ts"
 import type { AccessChange, ChangeContext } from "../AccessEvent.ts"
 import { toPairingLink } from "../BootstrapCredentialRepository.ts"
 import {
-  admits,
   type ConnectClientRepository,
   ConnectClientRow,
   type DecisionOutcome,
@@ -193,11 +192,6 @@ export const make = (kit: SqlKit, append: Append, has: {
       return read("list")(list([before, before, after?.proofKeyThumbprint ?? "", limit]))
     },
     storedMode: read("storedMode")(readMode),
-    isAdmitted: (thumbprint) =>
-      Effect.gen(function*() {
-        const storedMode = yield* lockMode
-        return admits(storedMode, Option.getOrUndefined(yield* byKey([thumbprint])))
-      }).pipe(transaction("isAdmitted")),
     setMode: ({ keep, mode, trust }, change) =>
       Effect.gen(function*() {
         const before = yield* lockMode
