@@ -109,11 +109,8 @@ const loopbacks = networks(["127.0.0.0/8", "::1/128"])
 /**
  * Tells whether an IP address is one of the public internet. What is none, and what stands for an IPv4 address inside of an
  * IPv6 address, is not.
- *
- * @category predicates
- * @since 0.1.0
  */
-export const isPublic = (address: string): boolean => {
+const isPublic = (address: string): boolean => {
   const parsed = NetAddress.ipFromString(address)
   if (Result.isFailure(parsed)) return false
   return NetAddress.isIpv4Address(parsed.success)

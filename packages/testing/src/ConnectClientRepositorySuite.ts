@@ -328,7 +328,6 @@ export const suite = <E, R = never>(
     test(
       "CONN-02: turning approval on trusts the clients seen so far that are named, and ends what the others have",
       Effect.gen(function*() {
-        const clients = (yield* AccessRepository).clients
         yield* setMode("account", 0)
         for (const name of ["a", "b"]) {
           const outcome = yield* request(name, 1)
@@ -661,7 +660,6 @@ export const suite = <E, R = never>(
       test(
         "CONN-01 L-32 L-40: no caller is let in under a mode that cannot be read, and nothing is changed",
         Effect.gen(function*() {
-          const clients = (yield* AccessRepository).clients
           yield* setMode("account", 0)
           yield* request("a", 1)
           const before = yield* find("a")

@@ -397,8 +397,6 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
    * holds `maximum` of them open already. `ConnectionEnd.makeOpen` does it for those that servers hold open.
    */
   readonly connect: (session: Session, maximum?: number) => Effect.Effect<boolean, never, Scope.Scope>
-  /** Returns how many connections of a session this process holds open. */
-  readonly connections: (id: SessionId) => number
   /**
    * Ends a session by its id, and its open pairing links with it. With `descendants` it also ends the sessions that
    * came from its links, through every generation, and their links. Answers what ended. Fails with {@link
@@ -1020,8 +1018,9 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       if (id === endlessSessionId) return session
       const exceeded = yield* Effect.mapError(scopeRequests.count(id), unavailable)
       if (Option.isSome(exceeded)) {
-        const retryAfterMillis = Math.max(1, Math.ceil(exceeded.value))
-        return yield* new SessionCredentialError({ reason: new TooManyScopeRequests({ retryAfterMillis }) })
+        return yield* new SessionCredentialError({
+          reason: new TooManyScopeRequests({ retryAfterMillis: exceeded.value })
+        })
       }
       const asking = yield* Effect.flatMap(
         change(subject),
@@ -1075,7 +1074,6 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
             return Metrics.connections(-1, {})
           })
       ),
-    connections,
     revoke: Effect.fn("SessionCredentialService.revoke")(function*(id, by, options) {
       if (by !== "operator" && by.id === id) {
         return yield* new SessionCredentialError({ reason: new CurrentSessionProtected({ id }) })

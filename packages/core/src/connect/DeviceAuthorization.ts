@@ -48,7 +48,7 @@ export interface Options {
   /**
    * How many requests one source may make within 10 minutes, by default 8. Less than half of `maxPendingPerAccount`, or a
    * stranger can fill the list of those that wait. All of an IPv6 network of 48 bits, which one stranger can have, is one
-   * source, as an IPv4 address is.
+   * source, as an IPv4 address is. All sources together may make 1,000 within a minute.
    */
   readonly requestsPerSource?: number | undefined
 }
@@ -187,7 +187,7 @@ export const make = Effect.fnUntraced(function*(options: Options = {}): Effect.f
   // Those that wait are bounded per client by the store: what one source takes of that has to leave room for others.
   const attempts = yield* Attempts.make("device", {
     perSource: { attempts: options.requestsPerSource ?? 8, windowMillis: 600_000 },
-    total: { attempts: Number.MAX_SAFE_INTEGER, windowMillis: 600_000 },
+    total: { attempts: 1_000, windowMillis: 60_000 },
     growth: 1
   })
   const offered = options.scopes ?? AccessScope.missing(AccessScope.widening, yield* AccessScope.Vocabulary)
@@ -199,15 +199,15 @@ export const make = Effect.fnUntraced(function*(options: Options = {}): Effect.f
     })
 
   return DeviceAuthorization.of({
-    request: Effect.fn("DeviceAuthorization.request")(function*({ clientId, proofKeyThumbprint, scopes, ...device }) {
+    request: Effect.fn("DeviceAuthorization.request")(function*(
+      { clientId, proofKeyThumbprint, scopes, source, ...device }
+    ) {
       yield* checkInput({ scopes: scopesRule }, { scopes })
       const asked = scopes === undefined || scopes.length === 0 ? offered : scopes
       const foreign = AccessScope.missing(offered, asked)
       if (foreign.length > 0) return yield* fail(new ScopeNotGrantable({ scopes: foreign, problem: "not-offered" }))
-      const exceeded = yield* Effect.mapError(attempts.count(device.source), unavailable)
-      if (Option.isSome(exceeded)) {
-        return yield* fail(new TooManyCodes({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
-      }
+      const exceeded = yield* Effect.mapError(attempts.count(source), unavailable)
+      if (Option.isSome(exceeded)) return yield* fail(new TooManyCodes({ retryAfterMillis: exceeded.value }))
       const code = yield* withRandom(PairingCode.generate("machine"))
       const deviceCode = Redacted.make(Redacted.value(code), { label: "device-code" })
       const codeDigest = Option.getOrThrow(yield* digestOfCode(deviceCode))

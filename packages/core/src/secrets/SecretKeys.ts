@@ -37,7 +37,6 @@ import * as PrivateFiles from "./PrivateFiles.ts"
 import * as SecretStore from "./SecretStore.ts"
 
 export {
-  isSecretKeysError,
   KeyInsecure,
   KeyMalformed,
   KeyMissing,
@@ -132,13 +131,8 @@ export const makeKey = Effect.fnUntraced(function*(
   return { id: Hex.encode(id), bytes: Redacted.make(copy, { label: "secret key" }) }
 })
 
-/**
- * Makes a key from its text: 43 characters of base64url. White space around it is ignored.
- *
- * @category converting
- * @since 0.1.0
- */
-export const parseKey = (
+/** Makes a key from its text: 43 characters of base64url. White space around it is ignored. */
+const parseKey = (
   source: string,
   text: Redacted.Redacted
 ): Effect.Effect<SecretKey, SecretKeysError, Kdf.Kdf> =>

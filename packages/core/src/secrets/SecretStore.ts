@@ -26,7 +26,6 @@ export {
   Corrupt,
   Insecure,
   InvalidName,
-  isSecretStoreError,
   SecretStoreError,
   SecretStoreErrorReason,
   StorageFailure,

@@ -2,11 +2,8 @@
  * Why a `SecretStore` can fail.
  */
 import type { PlatformError } from "effect/PlatformError"
-import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { SecretName } from "./secretName.ts"
-
-const ErrorTypeId = "~@sallyport/core/SecretStore/SecretStoreError" as const
 
 // The platform's error says which operation failed, and the system's error below it says why ("ENOSPC: no space left on device").
 const describeCause = (cause: unknown): string => {
@@ -149,20 +146,10 @@ export type SecretStoreErrorReason = typeof SecretStoreErrorReason.Type
 export class SecretStoreError extends Schema.TaggedError<SecretStoreError>()("SecretStoreError", {
   reason: SecretStoreErrorReason
 }) {
-  readonly [ErrorTypeId] = ErrorTypeId
-
   override get message(): string {
     return this.reason.message
   }
 }
-
-/**
- * Checks whether a value is a `SecretStoreError`, also one of another copy of this module.
- *
- * @category guards
- * @since 0.1.0
- */
-export const isSecretStoreError = (u: unknown): u is SecretStoreError => Predicate.hasProperty(u, ErrorTypeId)
 
 /** Says that something can be reached by others. */
 export const insecure = (location: string, problem: string, remedy: string): SecretStoreError =>
