@@ -24,7 +24,7 @@ import type * as SecretStore from "../secrets/SecretStore.ts"
 import * as Sweeper from "../Sweeper.ts"
 import { AccessRepository } from "./AccessRepository.ts"
 import * as AccessScope from "./AccessScope.ts"
-import { type CodeRefusal, codeRefusal, maxOpenCodes } from "./AuthorizationCodeRepository.ts"
+import { CodeRefusal, codeRefusal, maxOpenCodes } from "./AuthorizationCodeRepository.ts"
 import { AuthPolicy } from "./AuthPolicy.ts"
 import { anyKey } from "./BootstrapCredentialRepository.ts"
 import { ClientDocuments } from "./ClientDocuments.ts"
@@ -71,18 +71,7 @@ export class UnknownClient extends Schema.TaggedError<UnknownClient>()("UnknownC
  * @since 0.1.0
  */
 export class CodeRefused extends Schema.TaggedError<CodeRefused>()("CodeRefused", {
-  problem: Schema.Literals([
-    "unknown",
-    "client-mismatch",
-    "redirect-mismatch",
-    "verifier-mismatch",
-    "proof-key-mismatch",
-    "resource-mismatch",
-    "used",
-    "expired",
-    "issuer-ended",
-    "client-not-admitted"
-  ])
+  problem: CodeRefusal
 }) {
   override get message() {
     return this.problem === "resource-mismatch"

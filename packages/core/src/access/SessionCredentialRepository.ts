@@ -133,14 +133,22 @@ export const isLive = (row: SessionRow, nowMillis: number): boolean =>
  * @category models
  * @since 0.1.0
  */
-export type RefreshRefusal =
-  | "unknown"
-  | "revoked"
-  | "expired"
-  | "proof-key-mismatch"
-  | "client-mismatch"
-  | "resource-mismatch"
-  | "scope-not-held"
+export const RefreshRefusal = Schema.Literals([
+  "unknown",
+  "revoked",
+  "expired",
+  "proof-key-mismatch",
+  "client-mismatch",
+  "resource-mismatch",
+  "scope-not-held"
+])
+/**
+ * @see {@link RefreshRefusal}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RefreshRefusal = typeof RefreshRefusal.Type
 
 /**
  * Describes the client that presents a refresh token, and the resource that it asks for, if it names one.

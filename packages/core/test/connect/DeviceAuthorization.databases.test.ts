@@ -26,6 +26,33 @@ const stores = [
   }))
 ]
 
+describe("DeviceAuthorization.requestsPerSource", () => {
+  it.effect("CONN-09: is the host's number, within 1,000 a minute of all together", () =>
+    Effect.gen(function*() {
+      const devices = yield* DeviceAuthorization.DeviceAuthorization
+      const asks = (count: number, source: string) =>
+        Effect.forEach(Array.from({ length: count }), (_, n) =>
+          Effect.match(devices.request({ clientId: `${source}-${n}`, source }), {
+            onFailure: ({ reason }) =>
+              reason._tag,
+            onSuccess: () => "asked"
+          }))
+      const refused = (answers: ReadonlyArray<string>) =>
+        answers.filter((answer) => answer === "TooManyCodes").length
+      assert.strictEqual(refused(yield* asks(501, "192.0.2.1")), 1)
+      assert.strictEqual(refused(yield* asks(501, "192.0.2.2")), 1)
+      assert.strictEqual(refused(yield* asks(1, "192.0.2.3")), 1)
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(refused(yield* asks(1, "192.0.2.3")), 0)
+    }).pipe(Effect.provide(
+      DeviceAuthorization.layerWith({ requestsPerSource: 500 }).pipe(
+        Layer.provide(ConnectClientStore.layer),
+        Layer.provide([Layer.fresh(Repositories.layerMemory), SecretStore.layerMemory]),
+        Layer.provide(NodeCrypto.layer)
+      )
+    )))
+})
+
 for (const { layer, name } of stores) {
   describe(`DeviceAuthorization (${name})`, () => {
     it.effect(
