@@ -117,7 +117,6 @@ describe("removals", () => {
           owner: "ada",
           key: "token",
           revision: "1",
-          keyId: "key",
           sealed: "sealed",
           updatedAtMillis: 0,
           updatedBy: "ada"
