@@ -240,10 +240,18 @@ export const refusalOf = (error: HttpClientError.HttpClientError): AddressRefuse
     : undefined
 
 /**
- * Provides the client of {@link make}.
+ * Provides the client of {@link make} with given options.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options?: Options): Layer.Layer<HttpClient.HttpClient> =>
+export const layerWith = (options: Options): Layer.Layer<HttpClient.HttpClient> =>
   Layer.effect(HttpClient.HttpClient, make(options))
+
+/**
+ * Provides the client of {@link make}, which reaches public addresses alone.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<HttpClient.HttpClient> = layerWith({})
