@@ -183,8 +183,8 @@ export const makeCheck: (options?: Options) => Effect.Effect<(url: string) => Ef
   })
 
 /**
- * Creates an HTTP client that calls no other addresses than {@link makeCheck} lets pass. What it refuses fails as a request that
- * could not be sent, with {@link AddressRefused} as the cause. Its connections are closed with the scope.
+ * Creates an HTTP client that calls no other addresses than {@link makeCheck} lets pass. What it refuses fails as a request
+ * that could not be sent, with {@link AddressRefused} as the cause. Its connections are closed with the scope.
  *
  * @category constructors
  * @since 0.1.0

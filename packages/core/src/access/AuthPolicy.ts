@@ -17,7 +17,7 @@ import type { SessionMethod } from "./Session.ts"
 /**
  * Names a policy: `desktop-managed-local` for a backend that a desktop application starts and signs in to,
  * `loopback-browser` for one that the machine's own browser pairs with, `remote-reachable` for one behind TLS, and
- * `unsafe-no-auth` for one that lets everybody on the machine in.
+ * `unsafe-no-auth` for one that lets every user of the machine in.
  *
  * @category models
  * @since 0.1.0

@@ -144,8 +144,8 @@ export interface ScopedCredentialRepository {
   }) => Effect.Effect<ReadonlyArray<ScopedCredentialRow>, RepositoryError>
   /**
    * Replaces the ciphertext of a row by one of the same value under another key, if it still has that revision and that
-   * ciphertext, in one step. False says that it has not, and that nothing was changed. No event is appended: nothing changes for a
-   * reader.
+   * ciphertext, in one step. False says that it has not, and that nothing was changed. No event is appended: nothing
+   * changes for a reader.
    */
   readonly reseal: (options: {
     readonly place: CredentialPlace

@@ -615,7 +615,7 @@ export interface SessionCredentialRepository {
   readonly insertTicket: (row: TicketRow) => Effect.Effect<void, RepositoryError>
   /**
    * Deletes a ticket and returns its session, in one step: of n racers exactly one gets it. None if the ticket is
-   * unknown, was used or has expired, or where its session is not live.
+   * unknown, was used or has expired, or if its session is not live.
    */
   readonly consumeTicket: (options: {
     readonly ticketDigest: string

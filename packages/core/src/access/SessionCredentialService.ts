@@ -681,7 +681,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       ? Effect.succeed(session)
       : Effect.fail(refused("resource-mismatch"))
 
-  /** Looks at the cache, and at the row where the cache doesn't know or may not be trusted. */
+  /** Looks at the cache, and at the row if the cache doesn't know or may not be trusted. */
   const verifyDigest = (
     token: Redacted.Redacted,
     tokenDigest: string,

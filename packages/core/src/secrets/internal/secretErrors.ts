@@ -5,14 +5,16 @@ import type { PlatformError } from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 import type { SecretName } from "./secretName.ts"
 
-// The platform's error says which operation failed, and the system's error below it says why ("ENOSPC: no space left on device").
+// The platform's error says which operation failed, and the system's error below it says why ("ENOSPC: no space left on
+// device").
 const describeCause = (cause: unknown): string => {
   if (!(cause instanceof Error)) return "the cause is unknown"
   return cause.cause instanceof Error ? `${cause.message} (${cause.cause.message})` : cause.message
 }
 
 /**
- * Reports a name outside the alphabet of `SecretName`, or one that the store keeps for itself (`reservedFor`). Nothing was read or written.
+ * Reports a name outside the alphabet of `SecretName`, or one that the store keeps for itself (`reservedFor`). Nothing was
+ * read or written.
  *
  * @category errors
  * @since 0.1.0
@@ -30,7 +32,8 @@ export class InvalidName extends Schema.TaggedError<InvalidName>()("InvalidName"
 }
 
 /**
- * Reports a stored value that is torn, truncated, altered or not written by this store. `location` is the file or row, `remedy` what an operator does.
+ * Reports a stored value that is torn, truncated, altered or not written by this store. `location` is the file or row,
+ * `remedy` what an operator does.
  *
  * @category errors
  * @since 0.1.0
@@ -46,7 +49,8 @@ export class Corrupt extends Schema.TaggedError<Corrupt>()("Corrupt", {
 }
 
 /**
- * Reports a file or directory that another caller can read, owns or has replaced by a link. `remedy` holds the exact command that mends it.
+ * Reports a file or directory that another caller can read, owns or has replaced by a link. `remedy` holds the exact
+ * command that mends it.
  *
  * @category errors
  * @since 0.1.0
@@ -80,7 +84,8 @@ export class Unusable extends Schema.TaggedError<Unusable>()("Unusable", {
 }
 
 /**
- * Reports that the storage refused an operation. `operation` is one of `SecretStore`'s, `secretName` the secret's name if there is one.
+ * Reports that the storage refused an operation. `operation` is one of `SecretStore`'s, `secretName` the secret's name if
+ * there is one.
  *
  * The value read afterwards is the old one or the new one, never a mixture. `cause` says which system call failed.
  *

@@ -121,7 +121,8 @@ export const SecretKeysErrorReason = Schema.Union([
 export type SecretKeysErrorReason = typeof SecretKeysErrorReason.Type
 
 /**
- * Wraps every failure to get at a key; branch on `reason` with `Effect.catchReason`. Holds names of sources and ids of keys, never a key.
+ * Wraps every failure to get at a key; branch on `reason` with `Effect.catchReason`. Holds names of sources and ids of
+ * keys, never a key.
  *
  * @category errors
  * @since 0.1.0
