@@ -20,6 +20,7 @@ import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberHandle from "effect/FiberHandle"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -610,6 +611,10 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     ends: "Sessions are renewed again"
   })
   yield* Effect.addFinalizer(() => renewals.left)
+  // A renewal is due once in a long while: after a minute without one nothing is known of the store.
+  const quiet = yield* FiberHandle.make()
+  const renewalFailed = (cause: Cause.Cause<unknown>) =>
+    Effect.andThen(renewals.failed(cause), FiberHandle.run(quiet, Effect.delay(renewals.left, "1 minute")))
 
   const renewIfDue = Effect.fnUntraced(function*(row: SessionRow, nowMillis: number) {
     const dueBeforeMillis = nowMillis - renewalOf(row)
@@ -620,7 +625,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       { actor: row.subject, nowMillis }
     ).pipe(
       Effect.matchCauseEffect({
-        onFailure: (cause) => Effect.as(renewals.failed(cause), undefined),
+        onFailure: (cause) => Effect.as(renewalFailed(cause), undefined),
         onSuccess: (renewed) => Effect.as(renewals.worked, renewed)
       }),
       Effect.ensuring(Effect.sync(() => renewing.delete(row.id))),

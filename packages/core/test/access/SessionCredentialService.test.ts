@@ -15,6 +15,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Logger from "effect/Logger"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
@@ -365,6 +366,13 @@ describe("the sliding window", () => {
       const sessions = yield* Sessions
       const probe = yield* Probe
       const { token } = yield* bearer()
+      const outages = Effect.map(
+        Metric.snapshot,
+        (metrics) =>
+          metrics.flatMap((metric) =>
+            metric.id === "sallyport.outages" && metric.type === "Gauge" ? [Number(metric.state.value)] : []
+          )
+      )
       const verify = Effect.provide(
         problem(sessions.verify(token)),
         Logger.layer([Logger.make(({ logLevel, message }) => {
@@ -384,15 +392,22 @@ describe("the sliding window", () => {
       yield* TestClock.adjust("50 millis")
       assert.strictEqual(yield* Fiber.join(waiting), "let in")
       yield* failing.open
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(yield* outages, [1])
       probe.before.clear()
       probe.failing.clear()
+      assert.strictEqual(yield* verify, "let in")
+      assert.deepStrictEqual(logged.slice(1), ["Sessions are renewed again, after 20s 50ms"])
+      probe.failing.add("renew")
       yield* TestClock.adjust(day)
       assert.strictEqual(yield* verify, "let in")
-      assert.deepStrictEqual(logged.slice(1), ["Sessions are renewed again, after 10s 50ms"])
-      probe.failing.add("renew")
+      assert.deepStrictEqual(yield* outages, [1])
+      // A session that is not used any more keeps no outage open.
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(yield* outages, [0])
       yield* TestClock.adjust("30 days")
       assert.strictEqual(yield* verify, "expired")
-    }).pipe(Effect.provide(services())))
+    }).pipe(Effect.provide(services()), Effect.provideService(Metric.MetricRegistry, new Map())))
 
   it.effect("SESS-04: an absolute lifetime ends a session that was active all along, and stands in the token", () =>
     Effect.gen(function*() {
