@@ -414,7 +414,7 @@ const dpopRows = async (): Promise<ReadonlyArray<Row>> => {
         runtime.runPromise(DpopProof.DpopProof.use((dpop) =>
           Effect.gen(function*() {
             for (let index = 0; index < batch; index++) {
-              yield* dpop.verify({ proof: proofs[next++], method: "POST", url, accessToken })
+              yield* (yield* dpop.check({ proof: proofs[next++], method: "POST", url, accessToken })).spend
             }
           })
         ))

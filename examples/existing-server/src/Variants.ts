@@ -103,7 +103,7 @@ export const identities = IdentityProviders.layerWith({
       : claims.hd === "acme.example"
       ? Effect.succeed({ subject: `acme-${subject}`, absoluteLifetime: "1 hour" })
       : Effect.fail(new IdentityProviders.IdentityNotAdmitted({ problem: "of another domain" }))
-}).pipe(Layer.provide(PublicHttp.layer()))
+}).pipe(Layer.provide(PublicHttp.layer))
 
 export const withIdentities = Sallyport.layer().pipe(Layer.provide(identities))
 // #endregion identities

@@ -17,7 +17,7 @@ const announce = Effect.gen(function*() {
 })
 
 /** Reads documents at public addresses only: anyone can name one. */
-const documents = Layer.provide(ClientDocuments.layer(), PublicHttp.layer())
+const documents = Layer.provide(ClientDocuments.layer, PublicHttp.layer)
 
 const main = Layer.unwrap(
   Config.Int("PORT").pipe(

@@ -47,7 +47,10 @@ const elsewhere = Effect.gen(function*() {
 })
 
 const opened = Effect.gen(function*() {
-  const documents = Layer.provide(ClientDocuments.layer({ loopback: true }), PublicHttp.layer({ loopback: true }))
+  const documents = Layer.provide(
+    ClientDocuments.layerWith({ loopback: true }),
+    PublicHttp.layerWith({ loopback: true })
+  )
   const context = yield* Layer.build(Layer.provide(Server.layer({ documents, port: 0 }), Scopes.layer))
   return yield* Effect.provide(Effect.all({ code: TestClient.issueCode(), url: TestClient.serverUrl }), context)
 })

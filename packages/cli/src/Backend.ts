@@ -117,7 +117,7 @@ const layerServices = Layer.mergeAll(
 
 /** Lets programs sign in by consent: those whose documents are at public addresses, and those that variables name. */
 const layerAuthorization = Layer.merge(
-  Layer.provide(AuthorizationServer.layerConfig, Layer.provide(ClientDocuments.layer(), PublicHttp.layer())),
+  Layer.provide(AuthorizationServer.layerConfig, Layer.provide(ClientDocuments.layer, PublicHttp.layer)),
   AuthorizationServer.layerSweeper()
 )
 
@@ -129,7 +129,7 @@ const layerIdentities = ({ audience, issuer, subjects }: NonNullable<Options["id
       Object.hasOwn(subjects, identity.subject)
         ? Effect.succeed({ subject: subjects[identity.subject] ?? "" })
         : Effect.fail(new IdentityProviders.IdentityNotAdmitted({ problem: `${identity.subject} is not named` }))
-  }).pipe(Layer.provide(PublicHttp.layer({ loopback: issuer.startsWith("http:") })))
+  }).pipe(Layer.provide(PublicHttp.layerWith({ loopback: issuer.startsWith("http:") })))
 
 /**
  * Reports options that cannot work, while the layer is built.

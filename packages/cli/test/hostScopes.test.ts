@@ -164,7 +164,7 @@ describe("the identities of a host", () => {
                   IdentityProviders.layerWith({
                     issuers: taken.map((issuer) => ({ issuer, audiences: ["us"] })),
                     admit: () => Effect.succeed({ subject: "owner", scopes: ["runs:read"] })
-                  }).pipe(Layer.provide([PublicHttp.layer(), ReplayRepository.layerMemory]))
+                  }).pipe(Layer.provide([PublicHttp.layer, ReplayRepository.layerMemory]))
                 )
             )
           )

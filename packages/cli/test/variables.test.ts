@@ -12,6 +12,7 @@ import * as BootstrapCredentialService from "@sallyport/core/access/BootstrapCre
 import * as DpopProof from "@sallyport/core/access/DpopProof"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
+import * as DeviceAuthorization from "@sallyport/core/connect/DeviceAuthorization"
 import * as CredentialRequirements from "@sallyport/core/credentials/CredentialRequirements"
 import * as CredentialScopeResolver from "@sallyport/core/credentials/CredentialScopeResolver"
 import * as OrgMembership from "@sallyport/core/credentials/OrgMembership"
@@ -52,6 +53,10 @@ describe("docs/mounting.md", () => {
     BootstrapCredentialService: Layer.provide(BootstrapCredentialService.layerConfig, Services),
     DpopProof: Layer.provide(DpopProof.layerConfig, Services),
     ConnectClientStore: Layer.provide(ConnectClientStore.layerConfig, Services),
+    DeviceAuthorization: Layer.provide(
+      DeviceAuthorization.layerConfig,
+      Layer.provideMerge(ConnectClientStore.layer, Services)
+    ),
     CredentialScopeResolver: Layer.provide(CredentialScopeResolver.layerConfig, Services),
     AuthorizationServer: AuthorizationServer.layerConfig.pipe(
       Layer.provide(SessionCredentialService.layer),

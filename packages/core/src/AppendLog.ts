@@ -144,7 +144,7 @@ export const spread = <Item, Outcome, E, R>(
   make: Effect.Effect<Append<Item, Outcome, E>, never, R>
 ): Effect.Effect<(key: string) => Append<Item, Outcome, E>, never, R> =>
   Effect.map(Effect.all(Arr.makeBy(count, () => make)), (appenders) => (key) => {
-    // The end of an id differs where its beginning is a time.
+    // The end of an id differs also if its beginning is a time.
     let hash = 0
     for (let i = Math.max(0, key.length - 4); i < key.length; i++) hash = hash * 31 + key.charCodeAt(i)
     return appenders[hash % appenders.length] ?? appenders[0]

@@ -71,3 +71,12 @@ export class RepositoryError extends Schema.TaggedError<RepositoryError>()("Repo
     }`
   }
 }
+
+/**
+ * Creates the error of a step that stores a value which has to be unique and exists already.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const conflict = (operation: string, message: string): RepositoryError =>
+  new RepositoryError({ operation, reason: "Conflict", outcome: "unchanged", cause: new Error(message) })

@@ -153,6 +153,7 @@ export const layer = <E, E2, R>(sweeper: {
       begins: `The sweeper of ${name} fails; it tries again`,
       ends: `The sweeper of ${name} works again`
     })()
+    yield* Effect.addFinalizer(() => outage.left)
     const steadiness = yield* makeSteadiness
     yield* Effect.flatMap(steadiness, (steady) =>
       steady

@@ -30,7 +30,7 @@ export interface WakeUps<E = never> {
   readonly notify: (key: string, position: number) => void
   /** Passes a hint on. */
   readonly wake: (wakeUp: WakeUp) => void
-  /** Fails everybody who listens, because hints may have been lost. */
+  /** Fails every listener, because hints may have been lost. */
   readonly fail: (error: E) => void
   /**
    * Listens from now on. The stream begins with `anything`, so that its reader looks once it listens. It holds one hint at

@@ -2,11 +2,16 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Following from "@sallyport/core/Following"
 import * as Outage from "@sallyport/core/Outage"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
+import * as Sweeper from "@sallyport/core/Sweeper"
 import * as WakeUps from "@sallyport/core/WakeUps"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Metric from "effect/Metric"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 
@@ -31,6 +36,30 @@ const broken = new RepositoryError({
 })
 
 describe("an outage", () => {
+  it.effect("OPS-06: ends with what met it, so that none is counted for ever", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const counted = Effect.map(Metric.snapshot, (metrics) =>
+        metrics.flatMap((metric) =>
+          metric.id === "sallyport.outages" && metric.type === "Gauge" ? [Number(metric.state.value)] : []
+        ))
+      yield* Layer.buildWithScope(
+        Sweeper.layer({
+          name: "rows",
+          options: undefined,
+          defaults: { interval: "1 minute", batchSize: 1 },
+          sweep: Effect.succeed(() =>
+            Effect.fail(broken)
+          )
+        }),
+        scope
+      )
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* counted, [1])
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(yield* counted, [0])
+    }).pipe(Effect.provide(Logger.layer([])), Effect.provideService(Metric.MetricRegistry, new Map())))
+
   it.effect("OPS-06: three followers of one source tell of an outage in two lines, however long it takes", () => {
     const log = captured()
     return Effect.gen(function*() {

@@ -100,7 +100,7 @@ export interface Admitted {
  *     claims.hd === "team.example"
  *       ? Effect.succeed({ subject: `team-${subject}`, scopes: ["runs:read", "runs:operate"] })
  *       : Effect.fail(new IdentityProviders.IdentityNotAdmitted({ problem: "not of the team" }))
- * }).pipe(Layer.provide(PublicHttp.layer()))
+ * }).pipe(Layer.provide(PublicHttp.layer))
  * ```
  *
  * @category services

@@ -502,7 +502,7 @@ describe("the keys of an issuer", () => {
       const issuer = yield* startIssuer()
       const server = yield* startServer(
         { issuers: [{ issuer: issuer.issuer, audiences: [audience] }] },
-        { http: PublicHttp.layer() }
+        { http: PublicHttp.layer }
       )
       assert.strictEqual((yield* exchange(server, yield* issuer.sign())).status, 503)
       assert.strictEqual(issuer.documents.count(), 0)
@@ -662,7 +662,7 @@ describe("options", () => {
       Layer.build(IdentityProviders.layerWith({ admit: ({ subject }) => Effect.succeed({ subject }), ...options }))
     ).pipe(
       Effect.provide(AuthPolicy.layer({ host: "127.0.0.1", kind })),
-      Effect.provide([ReplayRepository.layerMemory, PublicHttp.layer(), NodeCrypto.layer])
+      Effect.provide([ReplayRepository.layerMemory, PublicHttp.layer, NodeCrypto.layer])
     )
   const issuer = { issuer: "https://accounts.example", audiences: ["a"] }
   const untyped = (options: object): Partial<IdentityProviders.Options> => ({ ...options })
@@ -713,7 +713,7 @@ describe("options", () => {
       const layer = Layer.fresh(IdentityProviders.layerConfig(({ subject }) => Effect.succeed({ subject })))
       const built = Effect.scoped(Layer.build(layer)).pipe(
         Effect.provide(AuthPolicy.layer({ host: "127.0.0.1" })),
-        Effect.provide([ReplayRepository.layerMemory, PublicHttp.layer(), NodeCrypto.layer])
+        Effect.provide([ReplayRepository.layerMemory, PublicHttp.layer, NodeCrypto.layer])
       )
       assert.deepStrictEqual(
         yield* lookedFor(built, { SALLYPORT_IDENTITY_ISSUERS: "https://a.example=x,https://a.example=y=z" }),
@@ -733,7 +733,7 @@ describe("options", () => {
         Layer.build(IdentityProviders.layerConfig(({ subject }) => Effect.succeed({ subject })))
       )).pipe(
         Effect.provide(AuthPolicy.layer({ host: "127.0.0.1" })),
-        Effect.provide([ReplayRepository.layerMemory, PublicHttp.layer(), NodeCrypto.layer]),
+        Effect.provide([ReplayRepository.layerMemory, PublicHttp.layer, NodeCrypto.layer]),
         Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnvRecord({})))
       )
       assert.include(

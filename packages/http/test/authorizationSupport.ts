@@ -84,11 +84,11 @@ export const startServer = (
       )
     ).pipe(
       Layer.provide(AuthorizationServer.layerWith({ resources, clients: [registered], ...options })),
-      Layer.provide(ClientDocuments.layer({ loopback: true })),
+      Layer.provide(ClientDocuments.layerWith({ loopback: true })),
       Layer.provide(
         dpop === undefined ? Layer.empty : Layer.provide(DpopProof.layerWith(dpop), ReplayRepository.layerMemory)
       ),
-      Layer.provide(PublicHttp.layer({ loopback: true })),
+      Layer.provide(PublicHttp.layerWith({ loopback: true })),
       Layer.provide(
         Layer.succeed(AccessScope.Titles, { ...AccessScope.titles, "runs:operate": "Start <and> stop" })
       ),

@@ -94,13 +94,13 @@ export const startServer = (
   options: Partial<IdentityProviders.Options>,
   {
     authorization = false,
-    http = PublicHttp.layer({ loopback: true }),
+    http = PublicHttp.layerWith({ loopback: true }),
     replays = ReplayRepository.layerMemory,
     ...server
   }: Omit<ServerOptions, "routes"> & {
     /** Where tokens are spent. */
     readonly replays?: Layer.Layer<ReplayRepository.ReplayRepository>
-    readonly http?: ReturnType<typeof PublicHttp.layer>
+    readonly http?: typeof PublicHttp.layer
     /** Whether it is an authorization server too, whose token endpoint is open to pages of every origin. */
     readonly authorization?: boolean
   } = {}

@@ -180,14 +180,14 @@ export const layer = (options: Options): Layer.Layer<never, InvalidConnectWebhoo
     const client = yield* PublicHttp.make({ loopback })
     const calls = yield* Semaphore.make(maxCalls)
     const telling = yield* FiberMap.make<string>()
-    const told = new Set<string>()
+    // When the request was made of which the receiver knows, by the client.
+    const told = new Map<string, number>()
     const receiver = { isGone: false }
-    const outage = Outage.make({
+    const watch = Outage.make({
       of: "webhook for waiting clients",
       begins: "The webhook for waiting clients is not told; it is tried again as long as they wait",
       ends: "The webhook for waiting clients is told again"
-    })()
-    yield* Effect.addFinalizer(() => outage.left)
+    })
 
     const call = Effect.fnUntraced(
       function*(id: string, body: string) {
@@ -219,7 +219,7 @@ export const layer = (options: Options): Layer.Layer<never, InvalidConnectWebhoo
       Effect.withTracerEnabled(false)
     )
 
-    const tell = Effect.fnUntraced(function*(waiting: ConnectClient) {
+    const tellOf = Effect.fnUntraced(function*(waiting: ConnectClient, outage: Outage.Witness) {
       const id = idOf(waiting)
       const body = bodyOf(waiting)
       for (let attempt = 0; !receiver.isGone; attempt++) {
@@ -228,7 +228,7 @@ export const layer = (options: Options): Layer.Layer<never, InvalidConnectWebhoo
           Effect.match({ onSuccess: () => undefined, onFailure: (error) => error })
         )
         if (failure === undefined) {
-          told.add(id)
+          told.set(waiting.proofKeyThumbprint, waiting.requestedAt.epochMilliseconds)
           return yield* outage.worked
         }
         const jitter = yield* Random.nextBetween(0.8, 1.2)
@@ -242,30 +242,45 @@ export const layer = (options: Options): Layer.Layer<never, InvalidConnectWebhoo
       }
     })
 
+    /** Tells of a client, and is in no outage once that is over: the client may have been decided about, or wait no more. */
+    const tell = (waiting: ConnectClient) =>
+      Effect.suspend(() => {
+        const outage = watch()
+        return Effect.ensuring(tellOf(waiting, outage), outage.left)
+      })
+
+    const forget = (thumbprint: string) => {
+      told.delete(thumbprint)
+      return FiberMap.remove(telling, thumbprint)
+    }
+
     const notice = Effect.fnUntraced(function*(waiting: ConnectClient) {
       const { proofKeyThumbprint, status } = waiting
       if (status !== "pending") {
-        told.delete(idOf(waiting))
-        return yield* FiberMap.remove(telling, proofKeyThumbprint)
+        return yield* forget(proofKeyThumbprint)
       }
-      if (receiver.isGone || told.has(idOf(waiting)) || (yield* FiberMap.size(telling)) >= maxTelling) return
+      const isTold = told.get(proofKeyThumbprint) === waiting.requestedAt.epochMilliseconds
+      if (receiver.isGone || isTold || (yield* FiberMap.size(telling)) >= maxTelling) return
       yield* FiberMap.run(telling, proofKeyThumbprint, tell(waiting))
     })
 
+    const following = watch()
+    yield* Effect.addFinalizer(() => following.left)
     yield* feed.subscribe().pipe(
       Stream.runForEach(Effect.fnUntraced(function*(message) {
+        yield* following.worked
         if (message._tag === "Snapshot") {
           const waiting = (message.snapshot.connectClients ?? []).filter(({ status }) => status === "pending")
-          const known = new Set(waiting.map(idOf))
-          for (const id of told) if (!known.has(id)) told.delete(id)
+          const known = new Set(waiting.map(({ proofKeyThumbprint }) => proofKeyThumbprint))
+          for (const thumbprint of told.keys()) if (!known.has(thumbprint)) told.delete(thumbprint)
           return yield* Effect.forEach(waiting, notice, { discard: true })
         }
         if (message._tag !== "Change") return
         const { change } = message.event
         if (change._tag === "connectClientUpserted") return yield* notice(change.client)
-        if (change._tag === "connectClientRemoved") return yield* FiberMap.remove(telling, change.proofKeyThumbprint)
+        if (change._tag === "connectClientRemoved") return yield* forget(change.proofKeyThumbprint)
       })),
-      Effect.tapCause(outage.failed),
+      Effect.tapCause(following.failed),
       Effect.retry(Schedule.spaced("5 seconds")),
       Effect.forkScoped
     )

@@ -1,8 +1,9 @@
 /**
- * Keeps encryption keys in the keyring of the operating system: Keychain, Credential Manager, or a Secret Service such as GNOME Keyring and KWallet.
+ * Keeps encryption keys in the keyring of the operating system: Keychain, Credential Manager, or a Secret Service such as
+ * GNOME Keyring and KWallet.
  *
- * The module `@napi-rs/keyring` does the work. It is an optional peer dependency, loaded when the layer is built, so that a host without a keyring
- * neither installs nor loads it.
+ * The module `@napi-rs/keyring` does the work. It is an optional peer dependency, loaded when the layer is built, so that a
+ * host without a keyring neither installs nor loads it.
  */
 import * as Input from "@sallyport/core/Input"
 import * as SecretKeys from "@sallyport/core/secrets/SecretKeys"

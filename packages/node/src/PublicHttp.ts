@@ -109,11 +109,8 @@ const loopbacks = networks(["127.0.0.0/8", "::1/128"])
 /**
  * Tells whether an IP address is one of the public internet. What is none, and what stands for an IPv4 address inside of an
  * IPv6 address, is not.
- *
- * @category predicates
- * @since 0.1.0
  */
-export const isPublic = (address: string): boolean => {
+const isPublic = (address: string): boolean => {
   const parsed = NetAddress.ipFromString(address)
   if (Result.isFailure(parsed)) return false
   return NetAddress.isIpv4Address(parsed.success)
@@ -186,8 +183,8 @@ export const makeCheck: (options?: Options) => Effect.Effect<(url: string) => Ef
   })
 
 /**
- * Creates an HTTP client that calls no other addresses than {@link makeCheck} lets pass. What it refuses fails as a request that
- * could not be sent, with {@link AddressRefused} as the cause. Its connections are closed with the scope.
+ * Creates an HTTP client that calls no other addresses than {@link makeCheck} lets pass. What it refuses fails as a request
+ * that could not be sent, with {@link AddressRefused} as the cause. Its connections are closed with the scope.
  *
  * @category constructors
  * @since 0.1.0
@@ -243,10 +240,18 @@ export const refusalOf = (error: HttpClientError.HttpClientError): AddressRefuse
     : undefined
 
 /**
- * Provides the client of {@link make}.
+ * Provides the client of {@link make} with given options.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options?: Options): Layer.Layer<HttpClient.HttpClient> =>
+export const layerWith = (options: Options): Layer.Layer<HttpClient.HttpClient> =>
   Layer.effect(HttpClient.HttpClient, make(options))
+
+/**
+ * Provides the client of {@link make}, which reaches public addresses alone.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<HttpClient.HttpClient> = layerWith({})

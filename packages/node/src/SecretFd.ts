@@ -1,8 +1,8 @@
 /**
  * Reads a secret that a parent process hands over on a file descriptor.
  *
- * Arguments and environment variables of a process are readable by others (`ps`, `/proc/<pid>/environ`) and inherited by its children. A pipe is read
- * once, by this process, and leaves nothing behind.
+ * Arguments and environment variables of a process are readable by others (`ps`, `/proc/<pid>/environ`) and inherited by
+ * its children. A pipe is read once, by this process, and leaves nothing behind.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

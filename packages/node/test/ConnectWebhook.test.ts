@@ -2,16 +2,21 @@ import { NodeCrypto } from "@effect/platform-node"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
 import { layerMemory } from "@sallyport/core/access/AccessRepository"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
+import { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as ConnectWebhook from "@sallyport/node/ConnectWebhook"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Metric from "effect/Metric"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
 import { createHmac } from "node:crypto"
 import * as Http from "node:http"
+import { eventually } from "../../../test-support/programs.ts"
 
 const key = Buffer.alloc(32, 7)
 const secret = Redacted.make(`whsec_${key.toString("base64")}`)
@@ -153,6 +158,64 @@ describe("the webhook for waiting clients", () => {
       const later = yield* Effect.all(Array.from({ length: 3 }, () => next))
       assert.deepStrictEqual(new Set(later.map(labelOf)), new Set(["another"]))
     }).pipe(Effect.scoped, Effect.provide(Clients)))
+
+  const outages = Effect.map(
+    Metric.snapshot,
+    (metrics) =>
+      metrics.flatMap((metric) =>
+        metric.id === "sallyport.outages" && metric.type === "Gauge" &&
+          metric.attributes?.of === "webhook for waiting clients"
+          ? [Number(metric.state.value)]
+          : []
+      )
+  )
+
+  it.effect("OPS-06 CONN-16: an outage is over when the feed can be read again, although no client waits", () =>
+    Effect.gen(function*() {
+      logged.length = 0
+      const real = yield* AccessFeed.AccessFeed
+      const away = Stream.fail(
+        new AccessFeed.AccessFeedError({
+          reason: new AccessFeed.AccessFeedUnavailable({
+            cause: new RepositoryError({
+              operation: "read",
+              reason: "Unavailable",
+              outcome: "unchanged",
+              cause: "away"
+            })
+          })
+        })
+      )
+      let isAway = true
+      const feed = AccessFeed.AccessFeed.of({
+        ...real,
+        subscribe: () => Stream.suspend(() => isAway ? away : real.subscribe())
+      })
+      yield* Effect.provideService(listening("http://127.0.0.1:1/"), AccessFeed.AccessFeed, feed)
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual(logged.filter((line) => line.includes("is told again")), [])
+      isAway = false
+      yield* TestClock.adjust("5 seconds")
+      assert.lengthOf(logged.filter((line) => line.includes("is not told")), 1)
+      assert.lengthOf(logged.filter((line) => line.includes("is told again, after 10s")), 1)
+    }).pipe(Effect.scoped, Effect.provide([Clients, Logger.layer([collecting])])))
+
+  it.live("OPS-06 CONN-16: an outage is over when no client waits whose call failed", () =>
+    Effect.gen(function*() {
+      const { next, url } = yield* receiver(status(500))
+      yield* listening(url)
+      yield* ask("Pixel 9")
+      yield* next
+      yield* eventually(outages, (counts) => counts.includes(1))
+      yield* ConnectClientStore.ConnectClientStore.use((clients) =>
+        clients.decide({ client: "a".repeat(43), decision: "approved", by: "operator" })
+      )
+      yield* eventually(outages, (counts) => counts.every((count) => count === 0))
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(Clients),
+      Effect.provideService(Metric.MetricRegistry, new Map())
+    ))
 
   it.effect("CONN-16 C-26: addresses that are not public and secrets that are none are refused at the start", () =>
     Effect.gen(function*() {

@@ -109,16 +109,22 @@ const startupParameters = (deadline: Duration.Duration) => ({
 })
 
 /**
- * Adds these settings, without those that the URL has, if the server takes them. A pooler may refuse a connection that
- * comes with settings that it does not know, as PgBouncer does.
+ * Adds these settings, without those that the URL has, unless the server refuses a connection for them. A pooler may refuse
+ * one that comes with settings that it does not know, as PgBouncer does. A server that takes no connection at all, or that
+ * began to meanwhile, says nothing about them.
  */
 const withStartupParameters = Effect.fnUntraced(function*(config: PgClient.PgPoolConfig) {
   const url = config.url === undefined ? "" : Redacted.value(config.url)
   const parameters = startupParameters(yield* Transactions.Deadline)
   const ours = Object.entries(parameters).filter(([name]) => !url.includes(name))
   const told = { ...config, startupParameters: Object.fromEntries(ours) }
-  const isTaken = yield* Effect.isSuccess(Effect.scoped(PgConnection.make(told)))
-  return isTaken ? told : config
+  const takes = (tried: PgClient.PgPoolConfig) => Effect.isSuccess(Effect.scoped(PgConnection.make(tried)))
+  if ((yield* takes(told)) || !(yield* takes(config)) || (yield* takes(told))) return told
+  yield* Effect.logInfo(
+    `The database refuses connections with settings, as a pooler does. Set these with ALTER ROLE: ` +
+      ours.map(([name, value]) => `${name} = ${value}`).join(", ")
+  )
+  return config
 })
 
 const provide = <E>(config: Effect.Effect<PgClient.PgPoolConfig, E>) =>
@@ -129,8 +135,8 @@ const provide = <E>(config: Effect.Effect<PgClient.PgPoolConfig, E>) =>
  *
  * **Details**
  *
- * Makes one connection to find out which settings the server takes. One that cannot be reached now is no failure. The server
- * gives up a statement after twice the `Deadline` of an operation, if the URL's `options` do not say otherwise.
+ * Makes a connection to find out whether the server takes settings with it. One that cannot be reached now is no failure. The
+ * server gives up a statement after twice the `Deadline` of an operation, if the URL's `options` do not say otherwise.
  *
  * @category layers
  * @since 0.1.0

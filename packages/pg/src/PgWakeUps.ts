@@ -97,6 +97,7 @@ const provide = <E>(settings: Effect.Effect<Settings, E>): Layer.Layer<never, E,
           "or a pooler that hands connections out by session",
         ends: "Notifications of PostgreSQL reach this process again"
       })()
+      yield* Effect.addFinalizer(() => Effect.andThen(outage.left, deafness.left))
 
       const flush = Effect.suspend(() => {
         waiting.closeUnsafe()

@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import { randomUUID } from "node:crypto"
+import * as Net from "node:net"
 import { inject } from "vitest"
 import { network } from "../../../test-support/network.ts"
 import { pooler } from "../../../test-support/pooler.ts"
@@ -92,6 +93,29 @@ describe("PgDatabase", () => {
       const pool = yield* pooler({ port, size: 2 })
       const { port: pooled } = pool
       assert.deepStrictEqual(yield* settingsOf({ url: url(pooled, "?prepare=false") }), ["0", "0", "7200"])
+    }).pipe(Effect.scoped))
+
+  it.live("OPS-01 OPS-04: asks for these bounds also of a server that takes no connection, or not the first, when the process starts", () =>
+    Effect.gen(function*() {
+      for (const failures of [1, 2]) {
+        let left = failures
+        const server = yield* Effect.acquireRelease(
+          Effect.callback<Net.Server>((resume) => {
+            const made = Net.createServer((incoming) => {
+              incoming.on("error", () => incoming.destroy())
+              if (left-- > 0) return void incoming.destroy()
+              const outgoing = Net.connect(port, host).on("error", () => incoming.destroy())
+              incoming.pipe(outgoing).pipe(incoming)
+            })
+            made.listen(0, "127.0.0.1", () => resume(Effect.succeed(made)))
+          }),
+          (made) => Effect.sync(() => made.close())
+        )
+        const address = server.address()
+        const at = typeof address === "object" && address !== null ? address.port : 0
+        assert.deepStrictEqual(yield* settingsOf({ url: url(at) }), ["30s", "20s", "30"], `${failures} failed`)
+        assert.isBelow(left, 0)
+      }
     }).pipe(Effect.scoped))
 
   it.live("OPS-01 L-84: a statement goes on no longer than twice the deadline, although its process has fallen silent; a migration's may", () =>

@@ -6,7 +6,7 @@ import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { anyKey } from "@sallyport/core/access/BootstrapCredentialRepository"
 import { assert, describe, it } from "@effect/vitest"
 import type { SecurityMode } from "@sallyport/core/access/ConnectClient"
-import { type Ask, type Deciding, type Decision } from "@sallyport/core/access/ConnectClientRepository"
+import { admits, type Ask, type Deciding, type Decision } from "@sallyport/core/access/ConnectClientRepository"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import { toSession } from "@sallyport/core/access/SessionCredentialRepository"
 import * as Context from "effect/Context"
@@ -54,6 +54,9 @@ const setMode = (mode: SecurityMode, afterMillis: number, trust: "all" | Readonl
   AccessRepository.use(({ clients }) => clients.setMode({ mode, trust }, at(afterMillis, "owner")))
 const find = (name: string) =>
   AccessRepository.use(({ clients }) => Effect.map(clients.find(key(name)), Option.getOrUndefined))
+/** Tells whether a client would be let in now. */
+const isAdmitted = (name: string) =>
+  AccessRepository.use(({ clients }) => Effect.zipWith(clients.storedMode, find(name), admits))
 /** Returns the fields of a client's row that a test looks at. */
 const fieldsOf = (name: string) => Effect.map(find(name), (row): Readonly<Record<string, unknown>> => ({ ...row }))
 
@@ -124,8 +127,8 @@ export const suite = <E, R = never>(
         assert.strictEqual(granted._tag, "Granted")
         assert.strictEqual(granted._tag === "Granted" && granted.row.lastSeenAtMillis, start + 2)
         assert.deepStrictEqual(yield* access(2), ["grant"])
-        assert.isTrue(yield* clients.isAdmitted(key("a")))
-        assert.isFalse(yield* clients.isAdmitted(key("b")))
+        assert.isTrue(yield* isAdmitted("a"))
+        assert.isFalse(yield* isAdmitted("b"))
       })
     )
 
@@ -183,7 +186,7 @@ export const suite = <E, R = never>(
             "sessionRemoved session-1 revoked",
             "sessionRemoved session-2 revoked"
           ])
-          assert.isFalse(yield* AccessRepository.use(({ clients }) => clients.isAdmitted(key("a"))))
+          assert.isFalse(yield* isAdmitted("a"))
         })
       )
     }
@@ -325,7 +328,6 @@ export const suite = <E, R = never>(
     test(
       "CONN-02: turning approval on trusts the clients seen so far that are named, and ends what the others have",
       Effect.gen(function*() {
-        const clients = (yield* AccessRepository).clients
         yield* setMode("account", 0)
         for (const name of ["a", "b"]) {
           const outcome = yield* request(name, 1)
@@ -339,7 +341,7 @@ export const suite = <E, R = never>(
         assert.deepStrictEqual(yield* access(2), ["link-a", "session-a"])
         assert.strictEqual((yield* request("a", 3))._tag, "Granted")
         assert.strictEqual((yield* request("b", 3))._tag, "Pending")
-        assert.isFalse(yield* clients.isAdmitted(key("c")))
+        assert.isFalse(yield* isAdmitted("c"))
         yield* setMode("account", 4)
         assert.deepStrictEqual((yield* setMode("client-approval", 5, "all")).map((row) => row.proofKeyThumbprint), [
           key("c")
@@ -355,7 +357,7 @@ export const suite = <E, R = never>(
         yield* setMode("account", 2)
         assert.strictEqual((yield* request("a", 3))._tag, "Refused")
         assert.strictEqual((yield* request("a", 3, { account: "bob" }))._tag, "Refused")
-        assert.isFalse(yield* AccessRepository.use(({ clients }) => clients.isAdmitted(key("a"))))
+        assert.isFalse(yield* isAdmitted("a"))
       })
     )
 
@@ -616,6 +618,29 @@ export const suite = <E, R = never>(
     )
 
     test(
+      "CONN-14 SESS-17: the code of a device is good no longer than the session that approved it, polled or not",
+      Effect.gen(function*() {
+        const { clients, links, sessions } = yield* AccessRepository
+        const row = sessionRow("owner", { expiresAtMillis: start + 100, absoluteExpiresAtMillis: start + 100 })
+        yield* sessions.insert(row, at(0))
+        for (const name of ["a", "b"]) {
+          yield* clients.request(Devices.ask(name, `code-${name}`), undefined, at(0, "cli"))
+          yield* Devices.decide(name, "approved", 1, { by: toSession(row) })
+        }
+        const open = yield* links.list({ nowMillis: start + 1, limit: 10 })
+        assert.deepStrictEqual(open.map(({ expiresAtMillis }) => expiresAtMillis), [start + 100, start + 100])
+        const poll = (afterMillis: number) =>
+          clients.poll({ deviceCodeDigest: "code-digest-of-code-a", account: "cli" }, at(afterMillis, "cli"))
+        assert.strictEqual((yield* poll(99))._tag, "Approved")
+        assert.deepStrictEqual(
+          yield* Effect.forEach(["code-a", "code-b"], (code) => Devices.fetch(code, 100)),
+          ["expired", "Expired"]
+        )
+        assert.deepStrictEqual(yield* Devices.liveLinks(100), [])
+      })
+    )
+
+    test(
       "CONN-14 SESS-14: a device that a session with a key approves has to prove a key of its own, if it has not proven one yet",
       Effect.gen(function*() {
         const { clients, links, sessions } = yield* AccessRepository
@@ -635,13 +660,12 @@ export const suite = <E, R = never>(
       test(
         "CONN-01 L-32 L-40: no caller is let in under a mode that cannot be read, and nothing is changed",
         Effect.gen(function*() {
-          const clients = (yield* AccessRepository).clients
           yield* setMode("account", 0)
           yield* request("a", 1)
           const before = yield* find("a")
           yield* spoilMode
           assert.strictEqual((yield* request("a", 2))._tag, "ModeUnreadable")
-          assert.isFalse(yield* clients.isAdmitted(key("a")))
+          assert.isFalse(yield* isAdmitted("a"))
           assert.deepStrictEqual(yield* find("a"), before)
           const snapshot = yield* AccessRepository.use(({ feed }) => feed.snapshot({ nowMillis: start }))
           assert.isUndefined(snapshot.connectSecurityMode)

@@ -19,7 +19,6 @@ const written = (where: CredentialPlace, revision: string, afterMillis = 0, upda
   owner: where.owner,
   key: where.key,
   revision,
-  keyId: "key-1",
   sealed: `sealed-${revision}`,
   updatedAtMillis: start + afterMillis,
   updatedBy
@@ -82,7 +81,6 @@ const runStep = Effect.fnUntraced(function*(step: typeof Step.Type) {
         place: { scope: step.scope, owner: step.owner, key: step.key },
         revision: `r${step.revision}`,
         fromSealed: `sealed-r${step.revision}`,
-        keyId: "key-2",
         sealed: `resealed-r${step.revision}`
       })
     case "page":
@@ -288,14 +286,13 @@ export const suite = <E>(
         const where = place("user", "ada")
         yield* credentials.put(written(where, "r1"), undefined, at(0))
         const reseal = (revision: string, fromSealed: string) =>
-          credentials.reseal({ place: where, revision, fromSealed, keyId: "key-2", sealed: "again" })
+          credentials.reseal({ place: where, revision, fromSealed, sealed: "again" })
         assert.isFalse(yield* reseal("r2", "sealed-r1"))
         assert.isFalse(yield* reseal("r1", "sealed-r2"))
         assert.isTrue(yield* reseal("r1", "sealed-r1"))
         assert.isFalse(yield* reseal("r1", "sealed-r1"))
         assert.deepInclude((yield* credentials.page({ after: undefined, limit: 9 }))[0], {
           revision: "r1",
-          keyId: "key-2",
           sealed: "again"
         })
         assert.lengthOf(yield* allEvents, 1)

@@ -8,7 +8,7 @@
 import { AccessRepository } from "./AccessRepository.ts"
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -26,6 +26,7 @@ import * as FeedReach from "./internal/feedReach.ts"
 import type { Principal } from "./Principal.ts"
 import { type InvalidAccessFeedOptions, type Options, type Settings, settings } from "./internal/feedOptions.ts"
 import { RepositoryError } from "../RepositoryError.ts"
+import * as ServiceOptions from "../ServiceOptions.ts"
 import * as Sweeper from "../Sweeper.ts"
 import { witnessOf } from "./internal/accessFollower.ts"
 
@@ -370,7 +371,10 @@ export const layerSweeperConfig: Layer.Layer<
   AccessRepository
 > = Layer.unwrap(
   Effect.map(
-    Config.option(Config.Duration("SALLYPORT_FEED_RETENTION")),
-    (retention) => layerSweeper({ retention: Option.getOrUndefined(retention) })
+    ServiceOptions.fromConfig<Sweeper.RetentionOptions, Sweeper.InvalidSweeperOptions>(
+      "SALLYPORT_FEED",
+      (problem) => new Sweeper.InvalidSweeperOptions({ sweeper: swept, problem })
+    ).millis("retention", sweeperDefaults.retention, 0),
+    (retention) => layerSweeper({ retention })
   )
 )

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as UrlParams from "effect/http/UrlParams"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as ServiceOptions from "../ServiceOptions.ts"
@@ -16,7 +17,7 @@ import type { SessionMethod } from "./Session.ts"
 /**
  * Names a policy: `desktop-managed-local` for a backend that a desktop application starts and signs in to,
  * `loopback-browser` for one that the machine's own browser pairs with, `remote-reachable` for one behind TLS, and
- * `unsafe-no-auth` for one that lets everybody on the machine in.
+ * `unsafe-no-auth` for one that lets every user of the machine in.
  *
  * @category models
  * @since 0.1.0
@@ -164,12 +165,64 @@ const webUrl = (written: unknown): URL | undefined => {
 
 const isKind = Schema.is(Kind)
 
-/** What each option must be, as errors say it. */
-const expected: Record<keyof Options, string> = {
-  host: "an address, such as 127.0.0.1",
-  kind: `one of ${Kind.literals.join(", ")}`,
-  publicUrl: "an address, such as https://example.com",
-  name: "one line of 1 to 128 characters"
+const text = (written: unknown): string | undefined => Predicate.isString(written) ? written : undefined
+
+/** Holds what is decoded of the options. */
+interface Settings {
+  readonly host: string
+  readonly kind: Kind | undefined
+  readonly publicUrl: URL | undefined
+  readonly name: string | undefined
+}
+
+const invalid = (problem: string) => new InvalidAuthPolicyOptions({ problem })
+
+/** Decodes the options. The policy is `kind` in code, and `SALLYPORT_POLICY` among the variables. */
+const decode = Effect.fnUntraced(function*<E>(
+  read: ServiceOptions.Reader<Options & { readonly policy: Kind }, E>,
+  kind: "kind" | "policy",
+  host?: string
+): Effect.fn.Return<Settings, E> {
+  const address = "an address, such as 127.0.0.1"
+  return {
+    host: host === undefined
+      ? yield* read.required("host", address, text)
+      : (yield* read.optional("host", address, text)) ?? host,
+    kind: yield* read.optional(
+      kind,
+      `one of ${Kind.literals.join(", ")}`,
+      (written) => isKind(written) ? written : undefined
+    ),
+    publicUrl: yield* read.optional("publicUrl", "an address, such as https://example.com", webUrl),
+    name: yield* read.optional(
+      "name",
+      "one line of 1 to 128 characters",
+      (written) => Predicate.isString(written) && Text.isLine(written) ? written : undefined
+    )
+  }
+})
+
+const choose = ({ host, kind: asked, name, publicUrl }: Settings): Effect.Effect<Descriptor, PolicyRefused> => {
+  const local = isLoopback(host)
+  const kind = asked ?? (local ? "loopback-browser" : "remote-reachable")
+  const { sessionMethods, ...descriptor } = descriptors[kind]
+  return local || kind === "remote-reachable"
+    ? Effect.succeed({
+      kind,
+      ...descriptor,
+      sessionMethods: kind === "remote-reachable" && publicUrl === undefined
+        ? sessionMethods.filter((method) => method !== "dpop-access-token")
+        : sessionMethods,
+      ...(publicUrl === undefined ? {} : { publicUrl }),
+      ...(name === undefined ? {} : { name })
+    })
+    : Effect.fail(
+      new PolicyRefused({
+        policy: kind,
+        host,
+        remedy: "Listen on 127.0.0.1, or use remote-reachable behind a proxy that terminates TLS."
+      })
+    )
 }
 
 /**
@@ -180,37 +233,15 @@ const expected: Record<keyof Options, string> = {
  * @category constructors
  * @since 0.1.0
  */
-export const make = (options: Options): Effect.Effect<Descriptor, InvalidAuthPolicyOptions | PolicyRefused> => {
-  const invalid = (name: keyof Options) =>
-    Effect.fail(new InvalidAuthPolicyOptions({ problem: `${name} must be ${expected[name]}` }))
-  const unknown = ServiceOptions.unknownOption(options, Object.keys(expected))
-  if (unknown !== undefined) return Effect.fail(new InvalidAuthPolicyOptions({ problem: unknown }))
-  if (typeof options.host !== "string") return invalid("host")
-  if (options.kind !== undefined && !isKind(options.kind)) return invalid("kind")
-  const publicUrl = options.publicUrl === undefined ? undefined : webUrl(options.publicUrl)
-  if (options.publicUrl !== undefined && publicUrl === undefined) return invalid("publicUrl")
-  if (options.name !== undefined && !Text.isLine(options.name)) return invalid("name")
-  const local = isLoopback(options.host)
-  const kind = options.kind ?? (local ? "loopback-browser" : "remote-reachable")
-  const { sessionMethods, ...descriptor } = descriptors[kind]
-  return local || kind === "remote-reachable"
-    ? Effect.succeed({
-      kind,
-      ...descriptor,
-      sessionMethods: kind === "remote-reachable" && publicUrl === undefined
-        ? sessionMethods.filter((method) => method !== "dpop-access-token")
-        : sessionMethods,
-      ...(publicUrl === undefined ? {} : { publicUrl }),
-      ...(options.name === undefined ? {} : { name: options.name })
-    })
-    : Effect.fail(
-      new PolicyRefused({
-        policy: kind,
-        host: options.host,
-        remedy: "Listen on 127.0.0.1, or use remote-reachable behind a proxy that terminates TLS."
-      })
-    )
-}
+export const make = (options: Options): Effect.Effect<Descriptor, InvalidAuthPolicyOptions | PolicyRefused> =>
+  Effect.flatMap(
+    ServiceOptions.decodeObject(options, {
+      invalid,
+      decode: (read: ServiceOptions.Reader<Options & { readonly policy: Kind }, InvalidAuthPolicyOptions>) =>
+        decode(read, "kind")
+    }),
+    choose
+  )
 
 /** Names the query parameters that prove something: what they hold stands in no span. */
 const secretParameters = ["ticket", "token", "code", "access_token", "refresh_token"]
@@ -258,11 +289,6 @@ const layerOf = <E, R>(policy: Effect.Effect<Descriptor, E, R>): Layer.Layer<Aut
 export const layer = (options: Options): Layer.Layer<AuthPolicy, InvalidAuthPolicyOptions | PolicyRefused> =>
   layerOf(make(options))
 
-const readName = (written: unknown): string | undefined => {
-  const name = String(written)
-  return Text.isLine(name) ? name : undefined
-}
-
 /**
  * Provides the policy of the configuration: `SALLYPORT_HOST`, the address that the server listens on, `127.0.0.1` unless
  * set; `SALLYPORT_POLICY`; `SALLYPORT_PUBLIC_URL`; `SALLYPORT_NAME`.
@@ -274,20 +300,5 @@ export const layerConfig: Layer.Layer<
   AuthPolicy,
   Config.ConfigError | InvalidAuthPolicyOptions | PolicyRefused
 > = layerOf(
-  Effect.gen(function*() {
-    const read = ServiceOptions.fromConfig<
-      { readonly host: string; readonly name: string; readonly policy: Kind; readonly publicUrl: URL },
-      InvalidAuthPolicyOptions
-    >("SALLYPORT", (problem) => new InvalidAuthPolicyOptions({ problem }))
-    return yield* make({
-      host: (yield* read.optional("host", expected.host, String)) ?? "127.0.0.1",
-      kind: yield* read.optional(
-        "policy",
-        expected.kind,
-        (written) => isKind(written) ? written : undefined
-      ),
-      publicUrl: yield* read.optional("publicUrl", expected.publicUrl, webUrl),
-      name: yield* read.optional("name", expected.name, readName)
-    })
-  })
+  Effect.flatMap(decode(ServiceOptions.fromConfig("SALLYPORT", invalid), "policy", "127.0.0.1"), choose)
 )

@@ -74,17 +74,25 @@ export interface Presentation {
  * @category models
  * @since 0.1.0
  */
-export type CodeRefusal =
-  | "unknown"
-  | "client-mismatch"
-  | "redirect-mismatch"
-  | "verifier-mismatch"
-  | "proof-key-mismatch"
-  | "resource-mismatch"
-  | "used"
-  | "expired"
-  | "issuer-ended"
-  | "client-not-admitted"
+export const CodeRefusal = Schema.Literals([
+  "unknown",
+  "client-mismatch",
+  "redirect-mismatch",
+  "verifier-mismatch",
+  "proof-key-mismatch",
+  "resource-mismatch",
+  "used",
+  "expired",
+  "issuer-ended",
+  "client-not-admitted"
+])
+/**
+ * @see {@link CodeRefusal}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type CodeRefusal = typeof CodeRefusal.Type
 
 /**
  * Returns why a code gives no session to a request, and undefined if it gives one. That it was used before is found only by

@@ -11,6 +11,8 @@ import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
 import * as Mac from "effect/crypto/Mac"
 import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as Layer from "effect/Layer"
@@ -22,8 +24,7 @@ import type * as SecretStore from "../secrets/SecretStore.ts"
 import * as Sweeper from "../Sweeper.ts"
 import { AccessRepository } from "./AccessRepository.ts"
 import * as AccessScope from "./AccessScope.ts"
-import { defaultMaxLetIn } from "./internal/bootstrapOptions.ts"
-import { type CodeRefusal, codeRefusal, maxOpenCodes } from "./AuthorizationCodeRepository.ts"
+import { CodeRefusal, codeRefusal, maxOpenCodes } from "./AuthorizationCodeRepository.ts"
 import { AuthPolicy } from "./AuthPolicy.ts"
 import { anyKey } from "./BootstrapCredentialRepository.ts"
 import { ClientDocuments } from "./ClientDocuments.ts"
@@ -70,18 +71,7 @@ export class UnknownClient extends Schema.TaggedError<UnknownClient>()("UnknownC
  * @since 0.1.0
  */
 export class CodeRefused extends Schema.TaggedError<CodeRefused>()("CodeRefused", {
-  problem: Schema.Literals([
-    "unknown",
-    "client-mismatch",
-    "redirect-mismatch",
-    "verifier-mismatch",
-    "proof-key-mismatch",
-    "resource-mismatch",
-    "used",
-    "expired",
-    "issuer-ended",
-    "client-not-admitted"
-  ])
+  problem: CodeRefusal
 }) {
   override get message() {
     return this.problem === "resource-mismatch"
@@ -109,7 +99,7 @@ export class ConsentRefused extends Schema.TaggedError<ConsentRefused>()("Consen
       case "too-many-open":
         return `At most ${maxOpenCodes} programs can wait for their first sign-in; try again in a minute`
       case "too-many-let-in":
-        return `You may have let in ${defaultMaxLetIn} sessions that are not over; end one first`
+        return "Your session has let in as many others as it may; end one of them first"
     }
   }
 }
@@ -223,7 +213,8 @@ export class AuthorizationServer extends Context.Service<AuthorizationServer, {
   /** Stores a consent and returns its code, which is shown here once. Fails with {@link ConsentRefused}. */
   readonly consent: (consent: Consent) => Effect.Effect<Redacted.Redacted, AuthorizationServerError>
   /**
-   * Exchanges a code for a session. Fails with {@link CodeRefused}; a code that was used before ends the session that it gave.
+   * Exchanges a code for a session, which lasts no longer than the one that consented: its lifetime and its absolute end are
+   * cut to those. Fails with {@link CodeRefused}; a code that was used before ends the session that it gave.
    */
   readonly exchange: <E = never, R = never>(
     exchange: Exchange<E, R>
@@ -251,9 +242,9 @@ const encoder = new TextEncoder()
 const verifierForm = /^[A-Za-z0-9._~-]{43,128}$/
 
 const build = Effect.fnUntraced(function*(
-  { clients, codeMillis, prefix, redirectSchemes, resources, scopes }: Settings
+  { clients, codeMillis, maxLetIn, prefix, redirectSchemes, resources, scopes }: Settings
 ): Effect.fn.Return<AuthorizationServer["Service"], SecretStore.SecretStoreError, Requirements> {
-  const repository = (yield* AccessRepository).codes
+  const { codes: repository, sessions: sessionRows } = yield* AccessRepository
   const sessions = yield* SessionCredentialService
   const random = yield* SecureRandom.SecureRandom
   const digest = yield* Digest.Digest
@@ -316,7 +307,7 @@ const build = Effect.fnUntraced(function*(
             sessionId: null
           },
           { actor: by.subject, nowMillis },
-          defaultMaxLetIn
+          maxLetIn
         ),
         unavailable
       )
@@ -347,6 +338,12 @@ const build = Effect.fnUntraced(function*(
         nowMillis: yield* Clock.currentTimeMillis
       })
       if (problem !== undefined && problem !== "used") return yield* refuse(problem)
+      // No session lets another in for longer than itself. If this one has ended, the step below refuses the code.
+      const issuer = Option.getOrUndefined(
+        yield* Effect.mapError(sessionRows.findById(row.issuedBy), unavailable)
+      )
+      const lifetimeMillis = issuer?.lifetimeMillis ?? null
+      const endsAtMillis = issuer?.absoluteExpiresAtMillis ?? null
       return yield* sessions.issueBy(
         {
           subject: row.subject,
@@ -356,6 +353,10 @@ const build = Effect.fnUntraced(function*(
           client: { id: row.clientId, resource: row.resource },
           device: { kind: "program", ...request.device },
           label: row.label ?? undefined,
+          lifetime: lifetimeMillis === null
+            ? undefined
+            : Duration.min(Duration.millis(lifetimeMillis), sessions.lifetime),
+          notAfter: endsAtMillis === null ? undefined : DateTime.makeUnsafe(endsAtMillis),
           link: { linkId: null, issuedBy: row.issuedBy }
         },
         Effect.fnUntraced(function*(session, change) {

@@ -233,9 +233,9 @@ export interface BootstrapCredentialRepository {
    * session.
    *
    * First it looks for a live session with the `redemptionDigest` of the one to begin, that was stored less than
-   * `repeatMillis` ago by the store's clock: that is `Repeated`, with the first by its id of several. Otherwise {@link refusal} decides, of racers one after the
-   * other, so that exactly `remainingUses` of them get `Redeemed`; and the client with the session's key, if there is one,
-   * has to be admitted at that moment (`mayRedeem` of `ConnectClientRepository`).
+   * `repeatMillis` ago by the store's clock: that is `Repeated`, with the first by its id of several. Otherwise {@link
+   * refusal} decides, of racers one after the other, so that exactly `remainingUses` of them get `Redeemed`; and the client
+   * with the session's key, if there is one, has to be admitted at that moment (`mayRedeem` of `ConnectClientRepository`).
    *
    * The session of `replaces` is revoked as by `revoke`, if it is live. The events are `pairingLinkUpserted`, or
    * `pairingLinkRemoved` after the last use, those of that revocation, and `sessionUpserted`, in this order. The id and the

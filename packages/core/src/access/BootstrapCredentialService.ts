@@ -102,7 +102,6 @@ export {
   WeakCredential
 } from "./internal/bootstrapErrors.ts"
 export { type AttemptLimit, InvalidBootstrapCredentialOptions, type Options } from "./internal/bootstrapOptions.ts"
-export { digestKeyName, seedMinimumLength } from "./internal/credentialDigest.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -504,7 +503,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     yield* Metrics.pairingAttempts(1, { result: Option.isSome(exceeded) ? "too-many-attempts" : reason })
     if (reason === "scope-not-granted") return yield* fail(new ScopeNotGranted({ requested: scopes ?? [] }))
     if (Option.isSome(exceeded)) {
-      return yield* fail(new TooManyAttempts({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
+      return yield* fail(new TooManyAttempts({ retryAfterMillis: exceeded.value }))
     }
     const nowMillis = yield* Clock.currentTimeMillis
     const row = codeDigest === undefined
@@ -708,7 +707,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     seed: Effect.fn("BootstrapCredentialService.seed")(function*(request) {
       yield* checkInput({ ...credentialRules, ...linkRules }, request ?? {})
       const text = Redacted.value(request.credential)
-      if (text.length < CredentialDigest.seedMinimumLength || text.length > CredentialDigest.maxLength) {
+      if (text.length < CredentialDigest.seedMinimumLength || text.length > PairingCode.maxInputLength) {
         return yield* fail(new WeakCredential({ minimumLength: CredentialDigest.seedMinimumLength }))
       }
       const seed = CredentialDigest.canonical(text)

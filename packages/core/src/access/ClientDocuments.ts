@@ -114,10 +114,18 @@ export const make: (options?: Options) => Effect.Effect<
 })
 
 /**
- * Provides the service on the ambient HTTP client; see {@link make}.
+ * Provides the service on the ambient HTTP client, with given options; see {@link make}.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options?: Options): Layer.Layer<ClientDocuments, never, HttpClient.HttpClient> =>
+export const layerWith = (options: Options): Layer.Layer<ClientDocuments, never, HttpClient.HttpClient> =>
   Layer.effect(ClientDocuments, make(options))
+
+/**
+ * Provides the service on the ambient HTTP client, with documents at https addresses only.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<ClientDocuments, never, HttpClient.HttpClient> = layerWith({})

@@ -8,6 +8,7 @@ import * as Digest from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { AccessScope } from "./AccessScope.ts"
+import * as Crockford from "./internal/crockford.ts"
 import * as Text from "../Text.ts"
 
 /**
@@ -127,7 +128,6 @@ export class ConnectClient extends Schema.Class<ConnectClient>("@sallyport/core/
   lastSeenAt: Schema.NullOr(Schema.DateTimeUtcFromMillis)
 }) {}
 
-const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 const encoder = new TextEncoder()
 
 /**
@@ -147,7 +147,6 @@ export const verificationCode = Effect.fnUntraced(function*(request: {
     Digest.sha256,
     encoder.encode(`sallyport-connect-code\n${request.proofKeyThumbprint}\n${request.requestedAtMillis}`)
   )
-  // 256 is a multiple of 32, so taking the low five bits of each byte favours no symbol.
-  const symbols = Array.from(bytes.subarray(0, 8), (byte) => alphabet.charAt(byte & 31)).join("")
+  const symbols = Crockford.format(Crockford.valuesOf(bytes.subarray(0, 8)))
   return `${symbols.slice(0, 4)}-${symbols.slice(4)}`
 })

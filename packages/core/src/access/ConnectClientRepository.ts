@@ -40,6 +40,7 @@ export const DeviceRequest = Schema.Struct({
   grantedScopes: Schema.NullOr(Schema.Array(AccessScope)),
   /** Whether the device has proven the key of its thumbprint, which is otherwise one of this request alone. */
   isProven: Schema.Boolean,
+  /** Until when its code is good: once it is approved, no longer than the session that approved it would last unused. */
   expiresAtMillis: Schema.Natural,
   /** How long it has to wait between two polls, and when it polled last. */
   intervalMillis: Schema.Natural,
@@ -330,6 +331,20 @@ export type DecisionOutcome =
   /** The session that approves a device has ended. */
   | { readonly _tag: "ApproverEnded" }
 
+/** Returns the session that approves a device, unless it is one that never ends. */
+const approverOf = ({ grant }: Deciding): Session | undefined =>
+  grant?.by?.id === endlessSessionId ? undefined : grant?.by
+
+/** Returns until when the code of a device can be redeemed: no longer than the session that approves it would last unused. */
+const grantEnd = (device: DeviceRequest, deciding: Deciding): number => {
+  const by = approverOf(deciding)
+  return Math.min(
+    device.expiresAtMillis,
+    by?.expiresAt.epochMilliseconds ?? Infinity,
+    by?.absoluteExpiresAt?.epochMilliseconds ?? Infinity
+  )
+}
+
 /**
  * Returns the link that an approval stores for the code of a device; none if there is nothing to store, as the client is
  * no device or was approved before.
@@ -339,15 +354,16 @@ export type DecisionOutcome =
  */
 export const deviceGrant = (
   row: ConnectClientRow | undefined,
-  { decision, grant }: Deciding,
+  deciding: Deciding,
   { actor, nowMillis }: ChangeContext
 ): PairingLinkRow | undefined => {
+  const { decision, grant } = deciding
   if (row === undefined || row.device === null || row.deviceCodeDigest === null || grant === undefined) return undefined
   const { device } = row
   if (decision !== "approved" || !isWaiting(row, nowMillis) || missing(device.scopes, grant.scopes).length > 0) {
     return undefined
   }
-  const by = grant.by?.id === endlessSessionId ? undefined : grant.by
+  const by = approverOf(deciding)
   return {
     id: device.linkId,
     codeDigest: row.deviceCodeDigest,
@@ -366,7 +382,7 @@ export const deviceGrant = (
     sessionLifetimeMillis: by === undefined || by.lifetime === null ? null : Duration.toMillis(by.lifetime),
     sessionEndsAtMillis: by?.absoluteExpiresAt?.epochMilliseconds ?? null,
     createdAtMillis: nowMillis,
-    expiresAtMillis: device.expiresAtMillis,
+    expiresAtMillis: grantEnd(device, deciding),
     revokedAtMillis: null
   }
 }
@@ -452,7 +468,13 @@ export const decisionVerdict = (
     askAgainAtMillis: decision === "rejected" ? nowMillis + wait : null,
     device: row.device === null
       ? null
-      : { ...row.device, grantedScopes: decision === "approved" ? deciding.grant?.scopes ?? null : null }
+      : decision === "approved"
+      ? {
+        ...row.device,
+        grantedScopes: deciding.grant?.scopes ?? null,
+        expiresAtMillis: grantEnd(row.device, deciding)
+      }
+      : { ...row.device, grantedScopes: null }
   }
   return { outcome: { _tag: "Decided", row: decided }, store: decided, endsAccess }
 }
@@ -540,11 +562,6 @@ export interface ConnectClientRepository {
   }) => Effect.Effect<ReadonlyArray<ConnectClientRow>, RepositoryError>
   /** Returns the stored mode as it is, whether or not this version knows it. */
   readonly storedMode: Effect.Effect<unknown, RepositoryError>
-  /**
-   * Tells whether a client would be let in now: the mode and the row are read at one time. An unknown client is not, and
-   * none is where the mode is unreadable.
-   */
-  readonly isAdmitted: (proofKeyThumbprint: string) => Effect.Effect<boolean, RepositoryError>
   /**
    * Sets the mode and approves observed clients, all or those named, in one step. If the mode becomes
    * `client-approval`, what the other observed clients have ends, as with a decision. Returns those that were approved; a

@@ -22,7 +22,6 @@ import { ReplayRepository } from "./ReplayRepository.ts"
 import type * as SecretStore from "../secrets/SecretStore.ts"
 import { Sha256Hex } from "./Sha256.ts"
 
-export { nonceKeyName } from "./internal/dpopNonces.ts"
 export { InvalidDpopProofOptions, type Options } from "./internal/dpopOptions.ts"
 
 // -----------------------------------------------------------------------------
@@ -169,13 +168,8 @@ export interface CheckedProof {
  */
 export class DpopProof extends Context.Service<DpopProof, {
   /**
-   * Checks a proof for one request and spends it, and returns the thumbprint (RFC 7638) of the key that made it. What is
-   * spent is spent last, when everything else is right.
-   */
-  readonly verify: (request: ProofRequest) => Effect.Effect<{ readonly proofKeyThumbprint: string }, DpopProofError>
-  /**
-   * Checks a proof without spending it, for a caller that has more to check before: what any client can make the store
-   * remember without a valid token would fill it. A caller that doesn't spend a proof lets it be used again.
+   * Checks a proof for one request. The caller spends it last, when everything else is right: what any client can make the
+   * store remember without a valid token would fill it. A caller that doesn't spend a proof lets it be used again.
    */
   readonly check: (request: ProofRequest) => Effect.Effect<CheckedProof, DpopProofError>
   /** Returns the nonce for the next proof, or none if no nonces are asked for. */
@@ -432,7 +426,6 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
 
   return DpopProof.of({
     check,
-    verify: (request) => Effect.flatMap(check(request), (proof) => Effect.as(proof.spend, proof)),
     nonce: nonces === undefined
       ? Effect.succeedNone
       : Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => Effect.asSome(nonces.current(nowMillis)))

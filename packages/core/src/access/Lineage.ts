@@ -2,6 +2,7 @@
  * What a revocation ends: sessions, their links, and what descends from them; and how many a session may let in.
  */
 import { isRedeemable, type PairingLinkRow } from "./BootstrapCredentialRepository.ts"
+import { byId } from "./internal/orders.ts"
 import type { SessionId } from "./Session.ts"
 import {
   endsDescendants,
@@ -36,8 +37,6 @@ const childrenOf = (sessions: Iterable<SessionRow>): ReadonlyMap<SessionId, Read
   return children
 }
 
-const inOrder = (a: { readonly id: string }, b: { readonly id: string }): number => a.id < b.id ? -1 : 1
-
 /**
  * Says which live sessions and open links of a store a revocation ends, in the order of their ids. The session that issues a
  * link stands above the one that comes from it, through every generation, also if a session in between has ended before. The
@@ -56,7 +55,7 @@ export const revocationVerdict = (
   const covered = new Map<SessionId, SessionRow>()
   const named = sessions.filter((row) => isTarget(target, row))
   let generation = target._tag === "IssuedBefore" && target.limit !== undefined
-    ? named.filter((row) => isLive(row, nowMillis)).sort(inOrder).slice(0, target.limit)
+    ? named.filter((row) => isLive(row, nowMillis)).sort(byId).slice(0, target.limit)
     : named
   while (generation.length > 0) {
     for (const row of generation) covered.set(row.id, row)
@@ -67,13 +66,13 @@ export const revocationVerdict = (
       : []
   }
   return {
-    sessions: Array.from(covered.values()).filter((row) => isLive(row, nowMillis)).sort(inOrder),
+    sessions: Array.from(covered.values()).filter((row) => isLive(row, nowMillis)).sort(byId),
     links: Array.from(store.links)
       .filter((row) =>
         isRedeemable(row, nowMillis) &&
         (isTargetLink(target, row) || (row.issuedBy !== null && covered.has(row.issuedBy)))
       )
-      .sort(inOrder)
+      .sort(byId)
   }
 }
 

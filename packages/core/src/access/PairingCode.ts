@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Crockford from "./internal/crockford.ts"
 
 /**
  * Says who enters a code: a `device` code has 15 random symbols (75 bits), short enough to type; a `machine` code, which
@@ -27,7 +28,6 @@ export const Kind = Schema.Literals(["device", "machine"])
  */
 export type Kind = typeof Kind.Type
 
-const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 const randomSymbols: Record<Kind, number> = { device: 15, machine: 27 }
 const groupLength = 4
 
@@ -66,15 +66,14 @@ export const generate = Effect.fnUntraced(function*(kind: Kind): Effect.fn.Retur
 > {
   const random = yield* SecureRandom.SecureRandom
   const bytes = yield* random.randomBytes(randomSymbols[kind])
-  // 256 is a multiple of 32, so taking the low five bits of each byte favours no symbol.
-  const values = Array.from(bytes, (byte) => byte & 31)
-  const symbols = [...values, checkValue(values)].map((value) => alphabet.charAt(value)).join("")
-  return Redacted.make(format(symbols), { label: "pairing-code" })
+  const values = Crockford.valuesOf(bytes)
+  return Redacted.make(format(Crockford.format([...values, checkValue(values)])), { label: "pairing-code" })
 })
 
 /**
  * Reads a code as a person enters it: any case and width, with or without dashes and spaces of any kind, with invisible
- * characters in it, as the whole pairing address; `I` and `L` are taken for `1` and `O` for `0`. Returns the symbols without separators, or none if the length, a symbol or the check symbol is wrong.
+ * characters in it, as the whole pairing address; `I` and `L` are taken for `1` and `O` for `0`. Returns the symbols without
+ * separators, or none if the length, a symbol or the check symbol is wrong.
  *
  * @category converting
  * @since 0.1.0
@@ -85,7 +84,7 @@ export const parse = (input: string): Option.Option<Redacted.Redacted> => {
   if (symbols.length !== randomSymbols.device + 1 && symbols.length !== randomSymbols.machine + 1) return Option.none()
   const values: Array<number> = []
   for (const symbol of symbols) {
-    const value = alphabet.indexOf(symbol)
+    const value = Crockford.alphabet.indexOf(symbol)
     if (value < 0) return Option.none()
     values.push(value)
   }

@@ -6,7 +6,6 @@
 import * as Context from "effect/Context"
 import * as WebCrypto from "effect/crypto/WebCrypto"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 
 /**
@@ -88,11 +87,3 @@ export const ProofSignature: Context.Reference<Signatures> = Context.Reference(
     defaultValue: () => webCrypto
   }
 )
-
-/**
- * Provides the check on WebCrypto, which is the default.
- *
- * @category layers
- * @since 0.1.0
- */
-export const layerWebCrypto: Layer.Layer<never> = Layer.succeed(ProofSignature, webCrypto)

@@ -29,9 +29,7 @@ export const ScopedCredentialRow = Schema.Struct({
   key: CredentialKey,
   /** A fresh random value with every write, which the ciphertext is bound to. */
   revision: Schema.NonEmptyString,
-  /** The id of the key that encrypts the row, so that it can be asked for without reading ciphertexts. */
-  keyId: Schema.NonEmptyString,
-  /** The envelope of all parts of the value, as base64url. */
+  /** The envelope of all parts of the value, which names the key that encrypts it, as base64url. */
   sealed: Schema.NonEmptyString,
   createdAtMillis: Schema.Natural,
   updatedAtMillis: Schema.Natural,
@@ -52,7 +50,7 @@ export type ScopedCredentialRow = typeof ScopedCredentialRow.Type
  * @category converting
  * @since 0.1.0
  */
-export const toScopedCredential = (row: Omit<ScopedCredentialRow, "sealed" | "keyId">): ScopedCredential =>
+export const toScopedCredential = (row: Omit<ScopedCredentialRow, "sealed">): ScopedCredential =>
   new ScopedCredential({
     scope: row.scope,
     owner: row.owner,
@@ -146,14 +144,13 @@ export interface ScopedCredentialRepository {
   }) => Effect.Effect<ReadonlyArray<ScopedCredentialRow>, RepositoryError>
   /**
    * Replaces the ciphertext of a row by one of the same value under another key, if it still has that revision and that
-   * key, in one step. False says that it has not, and that nothing was changed. No event is appended: nothing changes for a
-   * reader.
+   * ciphertext, in one step. False says that it has not, and that nothing was changed. No event is appended: nothing
+   * changes for a reader.
    */
   readonly reseal: (options: {
     readonly place: CredentialPlace
     readonly revision: string
     readonly fromSealed: string
-    readonly keyId: string
     readonly sealed: string
   }) => Effect.Effect<boolean, RepositoryError>
 }

@@ -133,14 +133,22 @@ export const isLive = (row: SessionRow, nowMillis: number): boolean =>
  * @category models
  * @since 0.1.0
  */
-export type RefreshRefusal =
-  | "unknown"
-  | "revoked"
-  | "expired"
-  | "proof-key-mismatch"
-  | "client-mismatch"
-  | "resource-mismatch"
-  | "scope-not-held"
+export const RefreshRefusal = Schema.Literals([
+  "unknown",
+  "revoked",
+  "expired",
+  "proof-key-mismatch",
+  "client-mismatch",
+  "resource-mismatch",
+  "scope-not-held"
+])
+/**
+ * @see {@link RefreshRefusal}
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RefreshRefusal = typeof RefreshRefusal.Type
 
 /**
  * Describes the client that presents a refresh token, and the resource that it asks for, if it names one.
@@ -607,7 +615,7 @@ export interface SessionCredentialRepository {
   readonly insertTicket: (row: TicketRow) => Effect.Effect<void, RepositoryError>
   /**
    * Deletes a ticket and returns its session, in one step: of n racers exactly one gets it. None if the ticket is
-   * unknown, was used or has expired, or where its session is not live.
+   * unknown, was used or has expired, or if its session is not live.
    */
   readonly consumeTicket: (options: {
     readonly ticketDigest: string

@@ -20,6 +20,7 @@ import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberHandle from "effect/FiberHandle"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -33,6 +34,7 @@ import * as AccessFollower from "./internal/accessFollower.ts"
 import * as Attempts from "./internal/attempts.ts"
 import * as Input from "../Input.ts"
 import * as Metrics from "../Metrics.ts"
+import * as Outage from "../Outage.ts"
 import * as Text from "../Text.ts"
 import { nameRule, scopesRule, subjectRule } from "./internal/inputRules.ts"
 import { deviceKind } from "./internal/deviceKind.ts"
@@ -396,8 +398,6 @@ export class SessionCredentialService extends Context.Service<SessionCredentialS
    * holds `maximum` of them open already. `ConnectionEnd.makeOpen` does it for those that servers hold open.
    */
   readonly connect: (session: Session, maximum?: number) => Effect.Effect<boolean, never, Scope.Scope>
-  /** Returns how many connections of a session this process holds open. */
-  readonly connections: (id: SessionId) => number
   /**
    * Ends a session by its id, and its open pairing links with it. With `descendants` it also ends the sessions that
    * came from its links, through every generation, and their links. Answers what ended. Fails with {@link
@@ -605,6 +605,16 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const endProblem = (row: SessionRow): "revoked" | "expired" => row.revokedAtMillis === null ? "expired" : "revoked"
 
   const renewing = new Set<SessionId>()
+  const renewals = Outage.ofSource(repository, {
+    of: "renewals of sessions",
+    begins: "Sessions cannot be renewed; they are let in until they end, and the renewal is tried again with each use",
+    ends: "Sessions are renewed again"
+  })
+  yield* Effect.addFinalizer(() => renewals.left)
+  // A renewal is due once in a long while: after a minute without one nothing is known of the store.
+  const quiet = yield* FiberHandle.make()
+  const renewalFailed = (cause: Cause.Cause<unknown>) =>
+    Effect.andThen(renewals.failed(cause), FiberHandle.run(quiet, Effect.delay(renewals.left, "1 minute")))
 
   const renewIfDue = Effect.fnUntraced(function*(row: SessionRow, nowMillis: number) {
     const dueBeforeMillis = nowMillis - renewalOf(row)
@@ -614,13 +624,18 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       { id: row.id, dueBeforeMillis, lifetimeMillis },
       { actor: row.subject, nowMillis }
     ).pipe(
+      Effect.matchCauseEffect({
+        onFailure: (cause) => Effect.as(renewalFailed(cause), undefined),
+        onSuccess: (renewed) => Effect.as(renewals.worked, renewed)
+      }),
       Effect.ensuring(Effect.sync(() => renewing.delete(row.id))),
       Effect.forkDetach({ startImmediately: true })
     )
-    // The row says that the session is live: requests don't wait for a store that makes writers wait.
+    // The row says that the session is live: requests don't wait for a store that makes writers wait, and are not refused for
+    // one that takes no writes.
     const ended = renewal.pollUnsafe() ?? (yield* Effect.raceFirst(Fiber.await(renewal), late))
-    if (ended === undefined) return row
-    const renewed = yield* ended
+    const renewed = ended === undefined ? undefined : yield* ended
+    if (renewed === undefined) return row
     if (Option.isSome(renewed)) return renewed.value
     // Another caller renewed or ended it in between: the row says which.
     const current = yield* repository.findById(row.id)
@@ -671,7 +686,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       ? Effect.succeed(session)
       : Effect.fail(refused("resource-mismatch"))
 
-  /** Looks at the cache, and at the row where the cache doesn't know or may not be trusted. */
+  /** Looks at the cache, and at the row if the cache doesn't know or may not be trusted. */
   const verifyDigest = (
     token: Redacted.Redacted,
     tokenDigest: string,
@@ -1008,8 +1023,9 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       if (id === endlessSessionId) return session
       const exceeded = yield* Effect.mapError(scopeRequests.count(id), unavailable)
       if (Option.isSome(exceeded)) {
-        const retryAfterMillis = Math.max(1, Math.ceil(exceeded.value))
-        return yield* new SessionCredentialError({ reason: new TooManyScopeRequests({ retryAfterMillis }) })
+        return yield* new SessionCredentialError({
+          reason: new TooManyScopeRequests({ retryAfterMillis: exceeded.value })
+        })
       }
       const asking = yield* Effect.flatMap(
         change(subject),
@@ -1063,7 +1079,6 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
             return Metrics.connections(-1, {})
           })
       ),
-    connections,
     revoke: Effect.fn("SessionCredentialService.revoke")(function*(id, by, options) {
       if (by !== "operator" && by.id === id) {
         return yield* new SessionCredentialError({ reason: new CurrentSessionProtected({ id }) })

@@ -5,7 +5,7 @@ import * as Context from "effect/Context"
 
 /**
  * Provides the SHA-256 of a text in UTF-8 as lowercase hex, if the runtime can compute it without waiting; undefined
- * elsewhere, and `Digest` is used instead. `NodeDigest.layer` of `@sallyport/node` sets it.
+ * otherwise, and `Digest` is used instead. `NodeDigest.layer` of `@sallyport/node` sets it.
  *
  * @category services
  * @since 0.1.0

@@ -88,7 +88,7 @@ const adaptiveMaximumMillis = 3_600_000
 
 const atMostAnHour = (millis: number): number => millis > 0 ? Math.min(millis, adaptiveMaximumMillis) : 1
 
-/** What a step makes of a state: an answer, and where the state changes the new one, with its end unless that stays. */
+/** What a step makes of a state: an answer and, if the state changes, the new one, with its end unless that stays. */
 interface Step<A, State> {
   readonly answer: A
   readonly next?: { readonly state: State; readonly expiresAtMillis?: number }

@@ -195,8 +195,6 @@ export class ConnectClientStore extends Context.Service<ConnectClientStore, {
     readonly deviceType?: typeof DeviceType.Type | undefined
     readonly verificationCode: string
     readonly device: Pick<DeviceRequest, "isProven" | "linkId" | "scopes"> & { readonly codeDigest: string }
-    /** Where the request comes from: each source, and all together, may make so many. */
-    readonly source?: string | undefined
   }) => Effect.Effect<RequestResult & { readonly intervalMillis: number }, ConnectClientError>
   /** Tells a device that polls where its request stands; see `pollVerdict` of `ConnectClientRepository`. */
   readonly pollDevice: (options: {
@@ -260,16 +258,6 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
   const guesses = yield* Attempts.make("device-code", {
     perSource: { attempts: 5, windowMillis: 600_000 },
     total: { attempts: 1_000, windowMillis: 60_000 }
-  })
-  const requests = yield* Attempts.make("device-request", {
-    perSource: { attempts: 30, windowMillis: 60_000 },
-    total: { attempts: 1_000, windowMillis: 60_000 }
-  })
-  const countAttempt = Effect.fnUntraced(function*(attempts: Attempts.Attempts, source: string | undefined) {
-    const exceeded = yield* Effect.mapError(attempts.count(source), unavailable)
-    if (Option.isSome(exceeded)) {
-      return yield* fail(new TooManyCodes({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
-    }
   })
   const awaitDecision = yield* DecisionWaits.make(repository, settings)
 
@@ -364,7 +352,6 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     }),
     requestDevice: Effect.fn("ConnectClientStore.requestDevice")(function*(asked) {
       yield* checkInput(requestRules, asked)
-      yield* countAttempt(requests, asked.source)
       const result = yield* request(
         {
           proofKeyThumbprint: asked.proofKeyThumbprint,
@@ -390,7 +377,8 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       const read = UserCode.parse(code)
       // What can be no code is a mistake, and no guess.
       if (Option.isNone(read)) return yield* notFound
-      yield* countAttempt(guesses, source)
+      const exceeded = yield* Effect.mapError(guesses.count(source), unavailable)
+      if (Option.isSome(exceeded)) return yield* fail(new TooManyCodes({ retryAfterMillis: exceeded.value }))
       const [row, another] = yield* Effect.mapError(
         repository.findByCode({ verificationCode: read.value, nowMillis: yield* Clock.currentTimeMillis }),
         unavailable

@@ -5,6 +5,7 @@
  * A device is a client of {@link ConnectClientStore}: it stands in the same list, and the same decisions, events, bounds and
  * block list hold for it. An approval stores a pairing link for the device code, which the device then redeems.
  */
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -31,27 +32,15 @@ import {
   TooManyCodes,
   unavailable
 } from "./internal/connectErrors.ts"
+import {
+  type InvalidDeviceAuthorizationOptions,
+  type Options,
+  type Settings,
+  settings
+} from "./internal/deviceOptions.ts"
 import * as UserCode from "./internal/userCode.ts"
 
-/**
- * Lists what a device may ask for.
- *
- * @category options
- * @since 0.1.0
- */
-export interface Options {
-  /**
-   * The scopes that a device may ask for, and asks for if it names none. By default all that there are but
-   * `AccessScope.widening`: a device neither lets others in nor decides about clients unless these are named here.
-   */
-  readonly scopes?: ReadonlyArray<AccessScope.AccessScope> | undefined
-  /**
-   * How many requests one source may make within 10 minutes, by default 8. Less than half of `maxPendingPerAccount`, or a
-   * stranger can fill the list of those that wait. All of an IPv6 network of 48 bits, which one stranger can have, is one
-   * source, as an IPv4 address is.
-   */
-  readonly requestsPerSource?: number | undefined
-}
+export { InvalidDeviceAuthorizationOptions, type Options } from "./internal/deviceOptions.ts"
 
 /**
  * Holds what a device is given when it asks. The codes are shown here once.
@@ -168,29 +157,21 @@ const statuses = {
   Unknown: "unknown"
 } as const
 
-/**
- * Creates the service; {@link layer} is what most hosts want.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const make = Effect.fnUntraced(function*(options: Options = {}): Effect.fn.Return<
+const build = Effect.fnUntraced(function*({ requestsPerSource, scopes: offered }: Settings): Effect.fn.Return<
   DeviceAuthorization["Service"],
   BuildError,
   Requirements
 > {
-  Input.demand("DeviceAuthorization", { scopes: scopesRule, requestsPerSource: Input.count }, options)
   const clients = yield* ConnectClientStore
   const random = yield* SecureRandom.SecureRandom
   const digest = yield* Digest.Digest
   const digestOf = yield* CredentialDigest.make
   // Those that wait are bounded per client by the store: what one source takes of that has to leave room for others.
   const attempts = yield* Attempts.make("device", {
-    perSource: { attempts: options.requestsPerSource ?? 8, windowMillis: 600_000 },
-    total: { attempts: Number.MAX_SAFE_INTEGER, windowMillis: 600_000 },
+    perSource: { attempts: requestsPerSource, windowMillis: 600_000 },
+    total: { attempts: 1_000, windowMillis: 60_000 },
     growth: 1
   })
-  const offered = options.scopes ?? AccessScope.missing(AccessScope.widening, yield* AccessScope.Vocabulary)
   const withRandom = Effect.provideService(SecureRandom.SecureRandom, random)
   const digestOfCode = (code: Redacted.Redacted) =>
     Option.match(CredentialDigest.canonical(Redacted.value(code)), {
@@ -199,15 +180,15 @@ export const make = Effect.fnUntraced(function*(options: Options = {}): Effect.f
     })
 
   return DeviceAuthorization.of({
-    request: Effect.fn("DeviceAuthorization.request")(function*({ clientId, proofKeyThumbprint, scopes, ...device }) {
+    request: Effect.fn("DeviceAuthorization.request")(function*(
+      { clientId, proofKeyThumbprint, scopes, source, ...device }
+    ) {
       yield* checkInput({ scopes: scopesRule }, { scopes })
       const asked = scopes === undefined || scopes.length === 0 ? offered : scopes
       const foreign = AccessScope.missing(offered, asked)
       if (foreign.length > 0) return yield* fail(new ScopeNotGrantable({ scopes: foreign, problem: "not-offered" }))
-      const exceeded = yield* Effect.mapError(attempts.count(device.source), unavailable)
-      if (Option.isSome(exceeded)) {
-        return yield* fail(new TooManyCodes({ retryAfterMillis: Math.max(1, Math.ceil(exceeded.value)) }))
-      }
+      const exceeded = yield* Effect.mapError(attempts.count(source), unavailable)
+      if (Option.isSome(exceeded)) return yield* fail(new TooManyCodes({ retryAfterMillis: exceeded.value }))
       const code = yield* withRandom(PairingCode.generate("machine"))
       const deviceCode = Redacted.make(Redacted.value(code), { label: "device-code" })
       const codeDigest = Option.getOrThrow(yield* digestOfCode(deviceCode))
@@ -261,14 +242,43 @@ export const make = Effect.fnUntraced(function*(options: Options = {}): Effect.f
 })
 
 /**
- * Provides the service with given options.
+ * Creates the service; {@link layer} is what most hosts want.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): Effect.Effect<
+  DeviceAuthorization["Service"],
+  InvalidDeviceAuthorizationOptions | BuildError,
+  Requirements
+> => AccessScope.Vocabulary.use((vocabulary) => Effect.flatMap(settings(vocabulary).fromObject(options), build))
+
+/**
+ * Provides the service with given options. Fails if they cannot work.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layerWith = (
-  options: Options
-): Layer.Layer<DeviceAuthorization, BuildError, Requirements> => Layer.effect(DeviceAuthorization, make(options))
+export const layerWith = (options: Options): Layer.Layer<
+  DeviceAuthorization,
+  InvalidDeviceAuthorizationOptions | BuildError,
+  Requirements
+> => Layer.effect(DeviceAuthorization, make(options))
+
+/**
+ * Provides the service with the options of the configuration, in variables that begin with `SALLYPORT_DEVICE_`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
+  DeviceAuthorization,
+  Config.ConfigError | InvalidDeviceAuthorizationOptions | BuildError,
+  Requirements
+> = Layer.effect(
+  DeviceAuthorization,
+  AccessScope.Vocabulary.use((vocabulary) => Effect.flatMap(settings(vocabulary).fromConfig, build))
+)
 
 /**
  * Provides the service with the defaults of {@link Options}.
@@ -276,4 +286,7 @@ export const layerWith = (
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<DeviceAuthorization, BuildError, Requirements> = layerWith({})
+export const layer: Layer.Layer<DeviceAuthorization, BuildError, Requirements> = Layer.effect(
+  DeviceAuthorization,
+  AccessScope.Vocabulary.use((vocabulary) => Effect.flatMap(settings(vocabulary).defaults, build))
+)

@@ -43,6 +43,7 @@ import {
   OrgLookupFailed,
   ScopeNotAllowed,
   stored,
+  storeFailure,
   Undecryptable,
   UnknownKey,
   ValueTooLarge,
@@ -307,7 +308,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     if (requirement.environment === undefined) return undefined
     const values = new Map<string, Redacted.Redacted>()
     for (const [part, variable] of Object.entries(requirement.environment)) {
-      const found = yield* Effect.orDie(Config.option(Config.Redacted(variable)))
+      const found = yield* Effect.mapError(Config.option(Config.Redacted(variable)), storeFailure)
       if (Option.isNone(found) || Redacted.value(found.value) === "") return undefined
       values.set(part, found.value)
     }
@@ -483,8 +484,11 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
       return yield* fail(new ScopeNotAllowed({ key, scope, allowed: CredentialScope.literals }))
     }
     const found = yield* lookUp(caller)
+    // A scope that is not declared any more is not one that the caller uses, and is named to be removed.
+    const requirement = Option.getOrUndefined(requirements.get(key))
+    const used = requirement === undefined ? readOrder : scopesOf(requirement)
     const candidates = scope === undefined
-      ? Rights.ownersOf(readOrder, caller, found)
+      ? Rights.ownersOf(readOrder, caller, found).filter((owner) => used.includes(owner.scope))
       : [{ ...(yield* Rights.permit(caller, found, key, scope)), removable: true }]
     const nowMillis = yield* Clock.currentTimeMillis
     const outcome = yield* stored(

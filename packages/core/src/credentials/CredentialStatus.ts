@@ -1,5 +1,5 @@
 /**
- * What everybody who uses a credential may know of it: whether it is there, whose it is, and whether it works.
+ * What every caller that uses a credential may know of it: whether it is there, whose it is, and whether it works.
  */
 import * as Schema from "effect/Schema"
 import { CredentialKind } from "./CredentialRequirements.ts"

@@ -65,7 +65,10 @@ export const parseRepository = (text: string, host = "github.com"): Option.Optio
  * @since 0.1.0
  */
 export interface Options {
-  /** The repository that the token has to open, in any form of {@link parseRepository}. Without it any token that GitHub knows will do. */
+  /**
+   * The repository that the token has to open, in any form of {@link parseRepository}. Without it any token that GitHub
+   * knows will do.
+   */
   readonly repository?: string | undefined
   /** Where the API is. Default `https://api.github.com`. */
   readonly apiUrl?: string | undefined

@@ -49,7 +49,7 @@ import * as Option from "effect/Option"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
-import { RepositoryError } from "../RepositoryError.ts"
+import { conflict, type RepositoryError } from "../RepositoryError.ts"
 import * as Dialect from "../sql/Dialect.ts"
 import * as Migrations from "../sql/Migrations.ts"
 import type { CorruptRow } from "../sql/Rows.ts"
@@ -221,13 +221,7 @@ const toEventRow = (row: Stored<RunEventRow>): RunEventRow => ({
 /** What a step fails with, before it becomes a `RepositoryError`. */
 type Failure = SqlError | CorruptRow | RepositoryError
 
-const inUse = (runId: string) =>
-  new RepositoryError({
-    operation: "start a run",
-    reason: "Conflict",
-    outcome: "unchanged",
-    cause: new Error(`The run id ${runId} is in use`)
-  })
+const inUse = (runId: string) => conflict("start a run", `The run id ${runId} is in use`)
 
 /**
  * Makes the repository, without touching the database. The tables must be there, with the same prefix.

@@ -4,8 +4,9 @@
  * {@link layer} takes a `SecretStore` from its environment and provides a `SecretStore` in its place, so that encryption is one
  * more `Layer.provide`.
  *
- * A value is bound to the store's id and its name: moved to another name or store it does not decrypt. Names, their number, the lengths of values and
- * the times of changes stay visible. Every operation is as atomic as the underlying store's, because each is one operation there.
+ * A value is bound to the store's id and its name: moved to another name or store it does not decrypt. Names, their number,
+ * the lengths of values and the times of changes stay visible. Every operation is as atomic as the underlying store's,
+ * because each is one operation there.
  *
  * `docs/decisions/0003-derived-value-keys.md` has the format's reasons, `docs/secrets.md` the procedure of a rotation.
  */
@@ -66,26 +67,27 @@ export interface KeyUse {
  */
 export class SecretRotation extends Context.Service<SecretRotation, {
   /**
-   * Encrypts every value with the active key that is not, and gives up the older versions that other keys encrypt, so that afterwards nothing needs those
-   * keys.
+   * Encrypts every value with the active key that is not, and gives up the older versions that other keys encrypt, so that
+   * afterwards nothing needs those keys.
    *
-   * Each value is replaced by one compare-and-set: a reader sees the same value before and after, and a concurrent change is never overwritten. It
-   * may be interrupted, killed and run again at any point, and run by several processes at once. A value that cannot be decrypted stays as it is; the
-   * others are rotated, and then the first such failure is reported.
+   * Each value is replaced by one compare-and-set: a reader sees the same value before and after, and a concurrent change
+   * is never overwritten. It may be interrupted, killed and run again at any point, and run by several processes at once. A
+   * value that cannot be decrypted stays as it is; the others are rotated, and then the first such failure is reported.
    */
   readonly rotate: Effect.Effect<RotationReport, SecretStore.SecretStoreError>
   /**
    * Does what `rotate` does, and also encrypts values that were stored before there was encryption.
    *
-   * An unencrypted value is taken as it is, so this is for the once when encryption is turned on, and not for routine: a user who can write to the
-   * underlying store could have planted it.
+   * An unencrypted value is taken as it is, so this is for the once when encryption is turned on, and not for routine: a
+   * user who can write to the underlying store could have planted it.
    */
   readonly encryptPlain: Effect.Effect<RotationReport, SecretStore.SecretStoreError>
   /** Reads which keys the stored versions need. Nothing is decrypted. */
   readonly keyUse: Effect.Effect<KeyUse, SecretStore.SecretStoreError>
 }>()("@sallyport/core/secrets/EncryptedSecretStore/SecretRotation") {}
 
-// No store keeps as many versions. A rotation that has written so often is undone by a user who still encrypts with an older key.
+// No store keeps as many versions. A rotation that has written so often is undone by a user who still encrypts with an
+// older key.
 const maxRewrites = 256
 
 const reserved = (name: string): Effect.Effect<void, SecretStore.SecretStoreError> =>

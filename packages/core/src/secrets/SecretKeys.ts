@@ -1,8 +1,9 @@
 /**
  * Provides the key-encryption keys of `EncryptedSecretStore`: one that encrypts, and older ones that only decrypt.
  *
- * A key is 32 random bytes, and its id is derived from them, so that no operator has to invent ids and no two keys share one. If keys come from is a
- * layer: `layerConfig` (environment), `layerFile`, `layerPassphrase`, `layerVault` (the OS keyring, with `@sallyport/node`), `layerKeys` (the host).
+ * A key is 32 random bytes, and its id is derived from them, so that no operator has to invent ids and no two keys share
+ * one. Where keys come from is a layer: `layerConfig` (environment), `layerFile`, `layerPassphrase`, `layerVault` (the OS
+ * keyring, with `@sallyport/node`), `layerSecretStore` (a secret of a store), `layerKeys` (the host).
  */
 import * as ByteSize from "effect/ByteSize"
 import * as Config from "effect/Config"
@@ -37,7 +38,6 @@ import * as PrivateFiles from "./PrivateFiles.ts"
 import * as SecretStore from "./SecretStore.ts"
 
 export {
-  isSecretKeysError,
   KeyInsecure,
   KeyMalformed,
   KeyMissing,
@@ -53,7 +53,8 @@ export {
 // -----------------------------------------------------------------------------
 
 /**
- * Describes a key-encryption key. `id` is derived from the bytes: 32 lower-case hex digits. It tells keys apart and gives nothing of them away.
+ * Describes a key-encryption key. `id` is derived from the bytes: 32 lower-case hex digits. It tells keys apart and gives
+ * nothing of them away.
  *
  * @category models
  * @since 0.1.0
@@ -85,8 +86,8 @@ export class SecretKeys extends Context.Service<SecretKeys, {
 export const keyLength = 32
 
 /**
- * Names the secret of the underlying store that says which keys a passphrase or a vault has made. It holds salts, parameters and ids, and no key.
- * `EncryptedSecretStore` keeps it out of its own names.
+ * Names the secret of the underlying store that says which keys a passphrase or a vault has made. It holds salts,
+ * parameters and ids, and no key. `EncryptedSecretStore` keeps it out of its own names.
  *
  * @category constants
  * @since 0.1.0
@@ -132,13 +133,8 @@ export const makeKey = Effect.fnUntraced(function*(
   return { id: Hex.encode(id), bytes: Redacted.make(copy, { label: "secret key" }) }
 })
 
-/**
- * Makes a key from its text: 43 characters of base64url. White space around it is ignored.
- *
- * @category converting
- * @since 0.1.0
- */
-export const parseKey = (
+/** Makes a key from its text: 43 characters of base64url. White space around it is ignored. */
+const parseKey = (
   source: string,
   text: Redacted.Redacted
 ): Effect.Effect<SecretKey, SecretKeysError, Kdf.Kdf> =>
@@ -190,7 +186,8 @@ export const layerKeys = (options: {
 /**
  * Provides keys from the configuration, which is the environment unless the host says otherwise.
  *
- * `variable` (default `SALLYPORT_SECRET_KEY`) holds the active key as base64url, `<variable>_PREVIOUS` older ones, separated by commas or white space.
+ * `variable` (default `SALLYPORT_SECRET_KEY`) holds the active key as base64url, `<variable>_PREVIOUS` older ones,
+ * separated by commas or white space.
  *
  * **Example** (Refusing to start without a key)
  *
@@ -259,8 +256,9 @@ const maxFileSize = 64 * 1024
 /**
  * Provides keys from a file that no other user may read (mode 0600 or 0400).
  *
- * Each line is a key as base64url, the first the active one and those below it older; empty lines and lines that start with `#` are ignored.
- * A symbolic link is followed, because that is how orchestrators mount secrets; what it leads to must be private.
+ * Each line is a key as base64url, the first the active one and those below it older; empty lines and lines that start with
+ * `#` are ignored. A symbolic link is followed, because that is how orchestrators mount secrets; what it leads to must be
+ * private.
  *
  * @category layers
  * @since 0.1.0
@@ -350,11 +348,13 @@ const isCost = Schema.is(KeyRecord.Argon2idCost)
 /**
  * Provides keys derived from a passphrase by Argon2id.
  *
- * The salt and the cost are in the underlying store, under `recordName`, together with the key's id: a wrong passphrase fails here, before anything is
- * encrypted with it. On the first start the record is created; of several processes that start at once all get the same key.
+ * The salt and the cost are in the underlying store, under `recordName`, together with the key's id: a wrong passphrase
+ * fails here, before anything is encrypted with it. On the first start the record is created; of several processes that
+ * start at once all get the same key.
  *
- * To change the passphrase, give the new one and the old one in `previous`: the start adds a key, `SecretRotation.rotate` re-encrypts, and then the old
- * one can go. To change the cost, give the new `cost`: the next start makes a key with it, and the old one still decrypts.
+ * To change the passphrase, give the new one and the old one in `previous`: the start adds a key, `SecretRotation.rotate`
+ * re-encrypts, and then the old one can go. To change the cost, give the new `cost`: the next start makes a key with it,
+ * and the old one still decrypts.
  *
  * @category layers
  * @since 0.1.0
@@ -504,8 +504,9 @@ export const layerSecretStore = (name: string): Layer.Layer<
 // -----------------------------------------------------------------------------
 
 /**
- * Describes a place outside the store that keeps keys by id, such as the keyring of an operating system. It needs no compare-and-set: each key has an entry of
- * its own, and which of them is the active one is decided in the underlying store.
+ * Describes a place outside the store that keeps keys by id, such as the keyring of an operating system. It needs no
+ * compare-and-set: each key has an entry of its own, and which of them is the active one is decided in the underlying
+ * store.
  *
  * @category models
  * @since 0.1.0
@@ -525,7 +526,8 @@ const readVault = Effect.fnUntraced(function*(vault: Vault, ids: ReadonlyArray<s
   for (const id of ids) {
     const bytes = yield* vault.read(id)
     if (Option.isNone(bytes)) {
-      // A key that an operator has destroyed leaves nothing to decrypt with, which is an answer for values. Without the active one nothing works.
+      // A key that an operator has destroyed leaves nothing to decrypt with, which is an answer for values. Without the
+      // active one nothing works.
       if (found.length > 0) continue
       return yield* new SecretKeysError({
         reason: new KeyMissing({ source: `${vault.source} (key ${id})`, remedy: vault.missingRemedy })
@@ -547,7 +549,10 @@ const readVault = Effect.fnUntraced(function*(vault: Vault, ids: ReadonlyArray<s
 const vaultIds = (entries: ReadonlyArray<KeyRecord.Entry>): ReadonlyArray<string> =>
   entries.flatMap((entry) => entry._tag === "vault" ? [entry.id] : [])
 
-/** Makes a key, and makes it the first of the store's; unless `ifNone` is set and there is one. Returns the ids of all keys, the active one first. */
+/**
+ * Makes a key, and makes it the first of the store's; unless `ifNone` is set and there is one. Returns the ids of all keys,
+ * the active one first.
+ */
 const addToVault = Effect.fnUntraced(function*(vault: Vault, ifNone: boolean) {
   const store = yield* SecretStore.SecretStore
   const random = yield* SecureRandom.SecureRandom
@@ -590,9 +595,11 @@ export const addVaultKey = Effect.fn("SecretKeys.addVaultKey")(function*(
 })
 
 /**
- * Provides keys from a vault. When the store knows of none there, the first is created; of several processes that start at once all get the same.
+ * Provides keys from a vault. When the store knows of none there, the first is created; of several processes that start at
+ * once all get the same.
  *
- * The store's record of ids decides: a vault that has lost the active key is an error (`KeyMissing`), never a reason to make another.
+ * The store's record of ids decides: a vault that has lost the active key is an error (`KeyMissing`), never a reason to
+ * make another.
  *
  * @category layers
  * @since 0.1.0

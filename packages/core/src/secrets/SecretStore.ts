@@ -2,7 +2,8 @@
  * Stores small secrets (signing keys, credentials, tokens) under validated names.
  *
  * `SecretStore` is the service an application uses. An adapter does not implement it directly: it supplies the few atomic
- * operations of `Primitives`, and `make` derives names, retries and random creation from them, so that these are the same in every adapter.
+ * operations of `Primitives`, and `make` derives names, retries and random creation from them, so that these are the same
+ * in every adapter.
  */
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -26,7 +27,6 @@ export {
   Corrupt,
   Insecure,
   InvalidName,
-  isSecretStoreError,
   SecretStoreError,
   SecretStoreErrorReason,
   StorageFailure,
@@ -69,18 +69,25 @@ export type { Primitives, SecretState, SecretVersion } from "./internal/secretPr
  * @since 0.1.0
  */
 export class SecretStore extends Context.Service<SecretStore, {
-  /** Reads the current value; none when the name was never set or was removed. A value that cannot be read is an error, never none. */
+  /**
+   * Reads the current value; none when the name was never set or was removed. A value that cannot be read is an error,
+   * never none.
+   */
   readonly get: (name: string) => Effect.Effect<Option.Option<Redacted.Redacted<Uint8Array>>, SecretStoreError>
   /**
    * Stores a value whatever was there, and returns when it is durable. A crash leaves the old or the new value.
    * Of concurrent calls each takes effect whole, in some order.
    */
   readonly set: (name: string, value: Redacted.Redacted<Uint8Array>) => Effect.Effect<void, SecretStoreError>
-  /** Stores a value if the name has none. Of n concurrent callers exactly one gets `true`; the others get `false` and change nothing. */
+  /**
+   * Stores a value if the name has none. Of n concurrent callers exactly one gets `true`; the others get `false` and change
+   * nothing.
+   */
   readonly create: (name: string, value: Redacted.Redacted<Uint8Array>) => Effect.Effect<boolean, SecretStoreError>
   /**
-   * Reads the value, or creates one of `byteLength` random bytes. All concurrent callers, of this process and others, get the same bytes.
-   * An existing value is returned whatever its length. Dies with a `RangeError` unless `byteLength` is a positive safe integer.
+   * Reads the value, or creates one of `byteLength` random bytes. All concurrent callers, of this process and others, get
+   * the same bytes. An existing value is returned whatever its length. Dies with a `RangeError` unless `byteLength` is a
+   * positive safe integer.
    */
   readonly getOrCreateRandom: (
     name: string,
@@ -88,7 +95,8 @@ export class SecretStore extends Context.Service<SecretStore, {
   ) => Effect.Effect<Redacted.Redacted<Uint8Array>, SecretStoreError>
   /**
    * Replaces the value by what `f` makes of it, if nothing changed in between; otherwise `f` runs again on the newer value.
-   * `f` sees none for a missing name, and leaves the store untouched by returning none. Its own failure changes nothing and is passed on as it is.
+   * `f` sees none for a missing name, and leaves the store untouched by returning none. Its own failure changes nothing and
+   * is passed on as it is.
    */
   readonly modify: <A, E, R>(
     name: string,

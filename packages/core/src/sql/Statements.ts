@@ -93,6 +93,9 @@ export const make = (sql: SqlClient.SqlClient, options: Migrations.TableOptions 
      */
     orFail: isPg ? "" : "OR FAIL ",
 
+    /** Ends a selection of rows that no other writer changes until the commit. */
+    locked: isPg ? " FOR NO KEY UPDATE" : "",
+
     /** Ends a selection of rows to be deleted, so that it passes over rows that another writer has locked. */
     skipLocked: isPg ? " FOR UPDATE SKIP LOCKED" : "",
 

@@ -37,6 +37,18 @@ describe("AccessFeed.layerSweeperConfig", () => {
         ))
       ))
   }
+
+  it.effect("OPS-09: refuses a retention that is none, and says which variable it is", () =>
+    Effect.gen(function*() {
+      for (const retention of ["often", "-1 days"]) {
+        const error = yield* Effect.flip(Effect.scoped(Layer.build(AccessFeed.layerSweeperConfig))).pipe(
+          Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnvRecord({ SALLYPORT_FEED_RETENTION: retention })))
+        )
+        assert.strictEqual(error._tag, "InvalidSweeperOptions")
+        assert.include(error.message, "SALLYPORT_FEED_RETENTION must be a duration of at least 0 milliseconds")
+        assert.include(error.message, JSON.stringify(retention))
+      }
+    }).pipe(Effect.provide(Layer.fresh(Repositories.layerMemory))))
 })
 
 describe("AccessFeed.layerSweeper", () => {

@@ -138,10 +138,10 @@ describe("AuthPolicy", () => {
       const misspelt = [
         ["{}", "host must be an address, such as 127.0.0.1"],
         [`{"host":1}`, "host must be an address, such as 127.0.0.1"],
-        [`{"hots":"::1"}`, "hots is not an option; did you mean host?"],
+        [`{"hots":"::1"}`, "host must be an address, such as 127.0.0.1, and is missing; is hots meant for it?"],
         [`{"host":"::1","publicURL":"https://box.example"}`, "publicURL is not an option; did you mean publicUrl?"],
         [`{"host":"::1","kind":"loopback"}`, "kind must be one of"],
-        ["null", "the options must be an object with host, kind, publicUrl, name"]
+        ["null", "host must be an address, such as 127.0.0.1, and is missing"]
       ] as const
       for (const [written, problem] of misspelt) {
         const options: AuthPolicy.Options = JSON.parse(written)

@@ -3,11 +3,18 @@ import { assert, describe, it } from "@effect/vitest"
 import * as AuthorizationServer from "@sallyport/core/access/AuthorizationServer"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
+import type { Session } from "@sallyport/core/access/Session"
 import * as Repositories from "@sallyport/core/Repositories"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Context from "effect/Context"
+import * as Digest from "effect/crypto/Digest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Base64Url from "effect/encoding/Base64Url"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as TestClock from "effect/testing/TestClock"
 
 const servicesUnder = (policy: AuthPolicy.Options) =>
   SessionCredentialService.layer.pipe(
@@ -41,6 +48,81 @@ describe("the address of the server", () => {
         assert.strictEqual(outcome, expected, JSON.stringify(policy))
       }
     }))
+})
+
+const client = { id: "workbench", name: "Workbench", redirectUris: ["http://127.0.0.1/callback"] }
+
+/** Consents as a session, and exchanges the code. */
+const letIn = Effect.fnUntraced(function*(server: AuthorizationServer.AuthorizationServer["Service"], by: Session) {
+  const verifier = "v".repeat(43)
+  const digest = yield* Digest.Digest
+  const redirectUri = "http://127.0.0.1/callback"
+  const codeChallenge = Base64Url.encode(yield* digest.digest(Digest.sha256, new TextEncoder().encode(verifier)))
+  const code = yield* server.consent({
+    client,
+    redirectUri,
+    codeChallenge,
+    resource: null,
+    scopes: ["runs:read"],
+    proofKeyThumbprint: null,
+    by
+  })
+  const exchange = { code, clientId: client.id, redirectUri, verifier: Redacted.make(verifier), resource: undefined }
+  return (yield* server.exchange(exchange)).session
+})
+
+/** Begins the session of a browser that may let others in. */
+const signIn = (options?: Pick<SessionCredentialService.IssueOptions, "absoluteLifetime" | "lifetime">) =>
+  SessionCredentialService.SessionCredentialService.use((sessions) =>
+    Effect.map(
+      sessions.issue({
+        subject: "ada",
+        scopes: ["access:write", "runs:read"],
+        method: "browser-session-cookie",
+        ...options
+      }),
+      ({ session }) => session
+    )
+  )
+
+describe("the session of a client", () => {
+  it.effect("SESS-17 AGENT-05: lasts no longer than the one that consented", () =>
+    Effect.gen(function*() {
+      const server = yield* AuthorizationServer.make({ clients: [client] })
+      const guest = yield* signIn({ lifetime: "10 minutes", absoluteLifetime: "1 hour" })
+      yield* TestClock.adjust("5 minutes")
+      const ofGuest = yield* letIn(server, guest)
+      assert.deepStrictEqual(
+        [ofGuest.lifetime, ofGuest.absoluteExpiresAt],
+        [Duration.minutes(10), guest.absoluteExpiresAt]
+      )
+      // No longer than the setting either, however long the operator let the other one last.
+      const ofOwner = yield* letIn(server, yield* signIn({ lifetime: "300 days" }))
+      assert.deepStrictEqual([ofOwner.lifetime, ofOwner.absoluteExpiresAt], [Duration.days(30), null])
+      const plain = yield* letIn(server, yield* signIn())
+      assert.deepStrictEqual([plain.lifetime, plain.absoluteExpiresAt], [null, null])
+    }).pipe(Effect.provide(Services)))
+})
+
+describe("how many sessions a session lets in", () => {
+  it.effect("HTTP-09: is bounded for consents as for links, by the host's number", () =>
+    Effect.gen(function*() {
+      const by = yield* signIn()
+      const server = yield* AuthorizationServer.make({ clients: [client], maxLetInPerSession: 2 })
+      yield* letIn(server, by)
+      yield* letIn(server, by)
+      const refused = yield* Effect.flip(letIn(server, by))
+      assert.strictEqual(refused.message, "Your session has let in as many others as it may; end one of them first")
+      // Both services read the variable of the links.
+      const configured = yield* Layer.build(AuthorizationServer.layerConfig).pipe(
+        Effect.provide(
+          ConfigProvider.layer(ConfigProvider.fromEnvRecord({ SALLYPORT_PAIRING_MAX_LET_IN_PER_SESSION: "3" }))
+        ),
+        Effect.map(Context.get(AuthorizationServer.AuthorizationServer))
+      )
+      yield* letIn(configured, by)
+      assert.strictEqual((yield* Effect.flip(letIn(configured, by))).message, refused.message)
+    }).pipe(Effect.scoped, Effect.provide(Services)))
 })
 
 describe("the clients that a host registers", () => {

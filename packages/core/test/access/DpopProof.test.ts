@@ -46,6 +46,10 @@ const problemOf = (error: DpopProof.DpopProofError): string =>
 
 const start = TestClock.setTime(1_800_000_000_000)
 
+/** Checks a proof, and spends it. */
+const verify = (service: DpopProof.DpopProof["Service"], request: DpopProof.ProofRequest) =>
+  Effect.tap(service.check(request), ({ spend }) => spend)
+
 describe("DpopProof", () => {
   it.effect("refuses a proof for another access token, also next to ones that were good", () =>
     Effect.gen(function*() {
@@ -53,7 +57,7 @@ describe("DpopProof", () => {
       const { prove } = makeKey()
       const service = yield* DpopProof.DpopProof
       const outcome = (tokenOfProof: string, token: string) =>
-        service.verify({
+        verify(service, {
           proof: prove({
             iat: 1_800_000_000,
             ath: createHash("sha256").update(tokenOfProof).digest("base64url")
@@ -80,7 +84,7 @@ describe("DpopProof", () => {
         "AtMjU2In19.eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIjoiUE9TVCIsImh0dSI6Imh0dHBzOi8vc2VydmVyLmV4YW1wbGUuY29tL3R" +
         "va2VuIiwiaWF0IjoxNTYyMjYyNjE2fQ.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37x" +
         "RZT3Lg"
-      const { proofKeyThumbprint } = yield* service.verify({
+      const { proofKeyThumbprint } = yield* verify(service, {
         proof,
         method: "POST",
         url: "https://server.example.com/token"
@@ -109,15 +113,15 @@ describe("DpopProof", () => {
       const first = yield* DpopProof.DpopProof.pipe(Effect.provide(dpop()))
       const second = yield* DpopProof.DpopProof.pipe(Effect.provide(dpop()))
       const proof = makeKey().prove({ iat: (yield* Clock.currentTimeMillis) / 1000 })
-      yield* first.verify({ proof, method, url })
-      assert.strictEqual(problemOf(yield* Effect.flip(second.verify({ proof, method, url }))), "replayed")
+      yield* verify(first, { proof, method, url })
+      assert.strictEqual(problemOf(yield* Effect.flip(verify(second, { proof, method, url }))), "replayed")
       // The first one's clock is 10 seconds ahead when it sweeps; to the second the proof is still young enough.
       yield* TestClock.adjust("70 seconds")
       yield* replays.sweep({ nowMillis: yield* Clock.currentTimeMillis, limit: 100 })
       yield* TestClock.adjust("-10 seconds")
-      assert.strictEqual(problemOf(yield* Effect.flip(second.verify({ proof, method, url }))), "replayed")
+      assert.strictEqual(problemOf(yield* Effect.flip(verify(second, { proof, method, url }))), "replayed")
       yield* TestClock.adjust("1 second")
-      assert.strictEqual(problemOf(yield* Effect.flip(second.verify({ proof, method, url }))), "stale")
+      assert.strictEqual(problemOf(yield* Effect.flip(verify(second, { proof, method, url }))), "stale")
       yield* TestClock.adjust("10 seconds")
       assert.strictEqual(yield* replays.sweep({ nowMillis: yield* Clock.currentTimeMillis, limit: 100 }), 1)
     }).pipe(Effect.provide(stores)))
@@ -128,7 +132,7 @@ describe("DpopProof", () => {
       const service = yield* DpopProof.DpopProof
       const proof = makeKey().prove({ iat: (yield* Clock.currentTimeMillis) / 1000 })
       const exits = yield* Effect.all(
-        Array.from({ length: 64 }, () => Effect.exit(service.verify({ proof, method, url }))),
+        Array.from({ length: 64 }, () => Effect.exit(verify(service, { proof, method, url }))),
         { concurrency: "unbounded" }
       )
       assert.strictEqual(exits.filter(({ _tag }) => _tag === "Success").length, 1)
@@ -219,9 +223,9 @@ describe("DpopProof", () => {
         assert.strictEqual(error._tag, "InvalidDpopProofOptions", JSON.stringify(options))
       }
       const secrets = yield* SecretStore.SecretStore
-      yield* secrets.set(DpopProof.nonceKeyName, Redacted.make(new Uint8Array(31)))
+      yield* secrets.set("dpop-nonce-key", Redacted.make(new Uint8Array(31)))
       const error = yield* Effect.flip(Effect.scoped(Layer.build(dpop({ nonceLifetime: "1 minute" }))))
-      assert.include(error.message, DpopProof.nonceKeyName)
+      assert.include(error.message, "dpop-nonce-key")
     }).pipe(Effect.provide(stores)))
 
   it.effect("refuses every proof that differs from a good one in a character", () =>

@@ -13,6 +13,9 @@ import * as Mac from "effect/crypto/Mac"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Logger from "effect/Logger"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
@@ -357,18 +360,54 @@ describe("the sliding window", () => {
       }
     }).pipe(Effect.provide(services())))
 
-  it.effect("SESS-03: when a renewal cannot be stored the session is not let in", () =>
+  it.effect("SESS-03 OPS-06: when a renewal cannot be stored, at once or later, the session is let in until its end, and the log says so once", () =>
     Effect.gen(function*() {
+      const logged: Array<string> = []
       const sessions = yield* Sessions
       const probe = yield* Probe
       const { token } = yield* bearer()
-      yield* sessions.verify(token)
+      const outages = Effect.map(
+        Metric.snapshot,
+        (metrics) =>
+          metrics.flatMap((metric) =>
+            metric.id === "sallyport.outages" && metric.type === "Gauge" ? [Number(metric.state.value)] : []
+          )
+      )
+      const verify = Effect.provide(
+        problem(sessions.verify(token)),
+        Logger.layer([Logger.make(({ logLevel, message }) => {
+          if (logLevel !== "Debug") logged.push(String(message))
+        })])
+      )
+      yield* verify
       yield* TestClock.adjust(day)
       probe.failing.add("renew")
-      assert.strictEqual(yield* problem(sessions.verify(token)), "SessionStoreUnavailable")
+      assert.strictEqual(yield* verify, "let in")
+      assert.deepStrictEqual(logged.map((line) => line.slice(0, 27)), ["Sessions cannot be renewed;"])
+      // One that fails later does as one that fails at once.
+      yield* TestClock.adjust("10 seconds")
+      const failing = yield* Latch.make()
+      probe.before.set("renew", failing.await)
+      const waiting = yield* Effect.forkChild(verify, { startImmediately: true })
+      yield* TestClock.adjust("50 millis")
+      assert.strictEqual(yield* Fiber.join(waiting), "let in")
+      yield* failing.open
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(yield* outages, [1])
+      probe.before.clear()
       probe.failing.clear()
-      assert.strictEqual(yield* problem(sessions.verify(token)), "let in")
-    }).pipe(Effect.provide(services())))
+      assert.strictEqual(yield* verify, "let in")
+      assert.deepStrictEqual(logged.slice(1), ["Sessions are renewed again, after 20s 50ms"])
+      probe.failing.add("renew")
+      yield* TestClock.adjust(day)
+      assert.strictEqual(yield* verify, "let in")
+      assert.deepStrictEqual(yield* outages, [1])
+      // A session that is not used any more keeps no outage open.
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(yield* outages, [0])
+      yield* TestClock.adjust("30 days")
+      assert.strictEqual(yield* verify, "expired")
+    }).pipe(Effect.provide(services()), Effect.provideService(Metric.MetricRegistry, new Map())))
 
   it.effect("SESS-04: an absolute lifetime ends a session that was active all along, and stands in the token", () =>
     Effect.gen(function*() {

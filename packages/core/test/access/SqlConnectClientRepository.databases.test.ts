@@ -164,7 +164,6 @@ describe("ConnectClientRepository on SQL", () => {
         yield* clients.findByPrefix("k")
         yield* clients.list({ after: undefined, limit: 10 })
         yield* clients.list({ after: { requestedAtMillis: 1_000, proofKeyThumbprint }, limit: 10 })
-        yield* clients.isAdmitted(proofKeyThumbprint)
         yield* clients.storedMode
         yield* clients.sweep({ idleBeforeMillis: 500, limit: 10 }, change)
       }))

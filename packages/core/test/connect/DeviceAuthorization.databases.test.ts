@@ -6,6 +6,7 @@ import * as DeviceAuthorization from "@sallyport/core/connect/DeviceAuthorizatio
 import * as Repositories from "@sallyport/core/Repositories"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as SqlRepositories from "@sallyport/core/SqlRepositories"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -25,6 +26,65 @@ const stores = [
     ).pipe(Layer.provide(layer))
   }))
 ]
+
+const Stores = Layer.mergeAll(Layer.fresh(Repositories.layerMemory), SecretStore.layerMemory).pipe(
+  Layer.provideMerge(NodeCrypto.layer)
+)
+
+describe("the options of DeviceAuthorization", () => {
+  it.effect("CONN-14: are what they must be, in code and in variables, or the layer fails and says which is not", () =>
+    Effect.gen(function*() {
+      const wrong = (layer: typeof DeviceAuthorization.layerConfig) =>
+        Effect.flip(Effect.scoped(Layer.build(Layer.provide(layer, ConnectClientStore.layer))))
+      const problems = [
+        [{ requestsPerSource: 0 }, "requestsPerSource must be a whole number from 1"],
+        [JSON.parse(`{"scopes":["runs:fly"]}`), "scopes must be some of access:read"],
+        [JSON.parse(`{"scope":["runs:read"]}`), "scope is not an option; did you mean scopes?"]
+      ] as const
+      for (const [options, problem] of problems) {
+        const error = yield* wrong(DeviceAuthorization.layerWith(options))
+        assert.strictEqual(error._tag, "InvalidDeviceAuthorizationOptions")
+        assert.include(error.message, problem)
+      }
+      const variables = (record: Record<string, string>) =>
+        Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnvRecord(record)))
+      const error = yield* wrong(DeviceAuthorization.layerConfig).pipe(
+        variables({ SALLYPORT_DEVICE_REQUESTS_PER_SOURCE: "many" })
+      )
+      assert.include(error.message, "SALLYPORT_DEVICE_REQUESTS_PER_SOURCE must be a whole number")
+      const devices = Context.get(
+        yield* Layer.build(Layer.provide(DeviceAuthorization.layerConfig, ConnectClientStore.layer)).pipe(
+          variables({ SALLYPORT_DEVICE_SCOPES: "runs:read" })
+        ),
+        DeviceAuthorization.DeviceAuthorization
+      )
+      assert.deepStrictEqual((yield* devices.request({ clientId: "tv" })).client.requestedScopes, ["runs:read"])
+    }).pipe(Effect.scoped, Effect.provide(Stores)))
+
+  it.effect("CONN-09: is the host's number, within 1,000 a minute of all together", () =>
+    Effect.gen(function*() {
+      const devices = yield* DeviceAuthorization.DeviceAuthorization
+      const asks = (count: number, source: string) =>
+        Effect.forEach(Array.from({ length: count }), (_, n) =>
+          Effect.match(devices.request({ clientId: `${source}-${n}`, source }), {
+            onFailure: ({ reason }) =>
+              reason._tag,
+            onSuccess: () => "asked"
+          }))
+      const refused = (answers: ReadonlyArray<string>) =>
+        answers.filter((answer) => answer === "TooManyCodes").length
+      assert.strictEqual(refused(yield* asks(501, "192.0.2.1")), 1)
+      assert.strictEqual(refused(yield* asks(501, "192.0.2.2")), 1)
+      assert.strictEqual(refused(yield* asks(1, "192.0.2.3")), 1)
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(refused(yield* asks(1, "192.0.2.3")), 0)
+    }).pipe(Effect.provide(
+      DeviceAuthorization.layerWith({ requestsPerSource: 500 }).pipe(
+        Layer.provide(ConnectClientStore.layer),
+        Layer.provide(Stores)
+      )
+    )))
+})
 
 for (const { layer, name } of stores) {
   describe(`DeviceAuthorization (${name})`, () => {

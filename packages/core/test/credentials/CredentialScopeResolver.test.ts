@@ -104,6 +104,49 @@ const test = (
 const reasonOf = <A>(self: Effect.Effect<A, CredentialScopeResolver.CredentialError>) =>
   Effect.match(self, { onFailure: (error): string => error.reason._tag, onSuccess: () => "succeeded" })
 
+describe("removals", () => {
+  test(
+    "SCOPE-03: take the one that is used, and one of a scope that is not declared any more only if it is named",
+    Effect.fnUntraced(function*() {
+      const credentials = yield* Resolver
+      const { credentials: rows } = yield* AccessRepository
+      // What is left of an earlier declaration, which comes first in the order of reading.
+      yield* rows.put(
+        {
+          scope: "user",
+          owner: "ada",
+          key: "token",
+          revision: "1",
+          sealed: "sealed",
+          updatedAtMillis: 0,
+          updatedBy: "ada"
+        },
+        undefined,
+        { actor: "ada", nowMillis: 0 }
+      )
+      assert.strictEqual(yield* reasonOf(credentials.remove(ada, { key: "token" })), "NotSet")
+      yield* credentials.write(ada, { key: "token", values: single("of-acme") })
+      assert.strictEqual((yield* credentials.remove(ada, { key: "token" })).scope, "org")
+      assert.strictEqual((yield* credentials.remove(ada, { key: "token", scope: "user" })).scope, "user")
+    }),
+    { scopes: ["org"] }
+  )
+})
+
+describe("the environment", () => {
+  it.effect("SCOPE-10: a variable that cannot be read is an error to branch on", () =>
+    Effect.gen(function*() {
+      const credentials = yield* Resolver
+      assert.strictEqual(yield* reasonOf(credentials.resolve(ada, "token")), "CredentialStoreUnavailable")
+      assert.strictEqual(yield* reasonOf(credentials.status(ada)), "CredentialStoreUnavailable")
+    }).pipe(
+      Effect.provide(layerOf(makeProbe(), { environment: { value: "TOKEN" } }), { local: true }),
+      Effect.provide(ConfigProvider.layer(
+        ConfigProvider.make(() => Effect.fail(new ConfigProvider.SourceError({ message: "the directory is gone" })))
+      ))
+    ))
+})
+
 describe("rejections", () => {
   test(
     "SCOPE-11: a rejected credential is invalid for a limited time, for the whole organisation, and a new value ends it",

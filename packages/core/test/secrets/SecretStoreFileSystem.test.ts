@@ -797,7 +797,7 @@ describe("SecretStore (file system) disclosure", () => {
           if (exit._tag === "Failure") {
             print(Cause.pretty(exit.cause))
             const error = Cause.squash(exit.cause)
-            if (SecretStore.isSecretStoreError(error)) {
+            if (error instanceof SecretStore.SecretStoreError) {
               tags.add(error.reason._tag)
               print(error.message)
             }

@@ -164,7 +164,7 @@ for (const { layer, name } of databases) {
           assert.strictEqual(exit._tag, "Failure")
           if (exit._tag === "Success") continue
           const error = Cause.squash(exit.cause)
-          assert.isTrue(SecretStore.isSecretStoreError(error) && error.reason._tag === "StorageFailure")
+          assert.isTrue(error instanceof SecretStore.SecretStoreError && error.reason._tag === "StorageFailure")
           printed.push(
             Cause.pretty(exit.cause),
             inspect(exit, { depth: Infinity, showHidden: true }),

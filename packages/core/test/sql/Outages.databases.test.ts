@@ -143,7 +143,6 @@ const ports: ReadonlyArray<Port> = [
           owner: "ada",
           key: "github.token",
           revision: name(),
-          keyId: "key",
           sealed: "sealed",
           updatedAtMillis: 1_000,
           updatedBy: "ada"

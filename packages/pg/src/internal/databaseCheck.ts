@@ -63,7 +63,10 @@ const sentences: Readonly<Record<string, readonly [fault: string, remedy: string
 const textOf = (error: unknown, property: string): string =>
   Predicate.hasProperty(error, property) ? String(error[property]) : ""
 
-/** Says what stopped a connection or a statement, and what to do. It shows what the server said, which never holds a password. */
+/**
+ * Says what stopped a connection or a statement, and what to do. It shows what the server said, which never holds a
+ * password.
+ */
 const explain = ({ reason }: SqlError): string => {
   const { cause } = reason
   const code = textOf(cause, "code")

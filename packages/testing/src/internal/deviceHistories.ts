@@ -123,8 +123,14 @@ export const liveLinks = (afterMillis: number) =>
   )
 
 /** The owner's sessions, of which each begins when the one before ends. */
-const ownerRow = (generation: number, afterMillis: number) =>
-  sessionRow(`owner-${generation}`, { createdAtMillis: start + afterMillis, expiresAtMillis: start + 1_000_000 })
+const ownerRow = (generation: number, afterMillis: number, lastsMillis = 1_000_000) =>
+  sessionRow(`owner-${generation}`, {
+    createdAtMillis: start + afterMillis,
+    expiresAtMillis: start + afterMillis + lastsMillis
+  })
+
+/** How long a session of the owner's lasts: every second one ends while what it approved could still be redeemed. */
+const lastsMillis = (generation: number): number => generation % 2 === 0 ? 1_000_000 : 300
 
 interface Device {
   code: string
@@ -161,6 +167,8 @@ export const run = Effect.fnUntraced(function*<E, R>(
   let now = 0
   let asked = 0
   let owner = 0
+  const owners = [ownerRow(0, 0)]
+  const endOf = (owner: number): number => (owners[owner]?.expiresAtMillis ?? start) - start
   const devices = new Map<string, Device>()
   const stale = new Map<string, Device>()
   const on = <A, E2, R2>(effect: Effect.Effect<A, E2, R2>) => Effect.provideService(effect, AccessRepository, store)
@@ -193,7 +201,9 @@ export const run = Effect.fnUntraced(function*<E, R>(
           if (device.redeemed) device.sessionEnded ||= step.descendants
           else if (device.expiresAt > now) device.linkEnded = true
         }
-        yield* store.sessions.insert(ownerRow(++owner, now), at(now))
+        const row = ownerRow(++owner, now, lastsMillis(owner))
+        owners.push(row)
+        yield* store.sessions.insert(row, at(now))
         break
       }
       case "ask": {
@@ -239,11 +249,12 @@ export const run = Effect.fnUntraced(function*<E, R>(
         const outcome = yield* on(
           decide(step.name, step.decision, now, {
             requestedAtMillis: asks === undefined ? undefined : start + asks,
-            by: by === undefined ? undefined : toSession(ownerRow(by, 0))
+            by: by === undefined ? undefined : toSession(owners[by] ?? ownerRow(by, 0))
           })
         )
+        const hasEnded = isFormer || (by !== undefined && endOf(by) <= now)
         if (outcome._tag === "ApproverEnded") {
-          assert.deepStrictEqual([step.decision, isFormer, device?.status], ["approved", true, "pending"])
+          assert.deepStrictEqual([step.decision, hasEnded, device?.status], ["approved", true, "pending"])
           break
         }
         if (outcome._tag !== "Decided") {
@@ -255,8 +266,9 @@ export const run = Effect.fnUntraced(function*<E, R>(
         }
         if (device === undefined || asks !== device.askedAt) return assert.fail("decided about another request")
         if (step.decision === "approved" && device.status !== "approved") {
-          assert.isTrue(device.status === "pending" && device.expiresAt > now && !isFormer)
+          assert.isTrue(device.status === "pending" && device.expiresAt > now && !hasEnded)
           device.approvedBy = by
+          if (by !== undefined) device.expiresAt = Math.min(device.expiresAt, endOf(by))
         }
         device.status = step.decision
         break

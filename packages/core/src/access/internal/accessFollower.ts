@@ -13,6 +13,7 @@ import type { AccessEvent } from "../AccessEvent.ts"
 import * as Following from "../../Following.ts"
 import * as Outage from "../../Outage.ts"
 import type { RepositoryError } from "../../RepositoryError.ts"
+import * as FeedRegister from "./feedRegister.ts"
 
 /** Follows the feed. */
 export interface AccessFollower {
@@ -30,14 +31,14 @@ const pageSize = 256
 const maxReplay = 10_000
 const retryMillis = 250
 
-const lookingNow = new WeakMap<object, Set<Effect.Effect<void>>>()
+const lookingNow = FeedRegister.make<Effect.Effect<void>>()
 
 /**
  * Has everyone who follows a feed in this process look at once, and waits for it: after a change that a cache of another
  * service has to know of before its caller goes on. A look that fails makes that cache untrusted.
  */
 export const lookNow = (feed: AccessRepository["Service"]["feed"]): Effect.Effect<void> =>
-  Effect.suspend(() => Effect.forEach(lookingNow.get(feed) ?? [], (look) => look, { discard: true }))
+  Effect.suspend(() => Effect.forEach(lookingNow.of(feed), (look) => look, { discard: true }))
 
 /** Returns another witness of the outages of a feed, which all who follow it share. */
 export const witnessOf = (feed: AccessRepository["Service"]["feed"]): Outage.Witness =>
@@ -126,14 +127,7 @@ export const make = Effect.fnUntraced(function*(options: {
   ).pipe(Effect.withTracerEnabled(false))
 
   const now = one.withPermit(look(true)).pipe(Effect.catch(unconfirm), Effect.withTracerEnabled(false))
-  yield* Effect.acquireRelease(
-    Effect.sync(() => {
-      const all = lookingNow.get(repository) ?? new Set()
-      lookingNow.set(repository, all.add(now))
-      return all
-    }),
-    (all) => Effect.sync(() => all.delete(now))
-  )
+  yield* lookingNow.add(repository, now)
 
   yield* Following.run({
     wakeUps: repository.wakeups,

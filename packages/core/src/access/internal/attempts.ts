@@ -23,8 +23,8 @@ export interface Exceeded {
 /** Counts wrong attempts per source and in total. */
 export interface Attempts {
   /**
-   * Counts a wrong attempt, or answers how many milliseconds it takes until there is room for one. Of n racers no more than
-   * the limit are counted.
+   * Counts a wrong attempt, or answers how many whole milliseconds, from 1, it takes until there is room for one. Of n
+   * racers no more than the limit are counted.
    */
   readonly count: (source: string | undefined) => Effect.Effect<Option.Option<number>, RepositoryError>
   /** Forgets an attempt that was counted, as it was a right one. */
@@ -112,9 +112,11 @@ const local = (): Take => {
     })
 }
 
+const wait = (millis: number): Option.Option<number> => Option.some(Math.max(1, Math.ceil(millis)))
+
 const notPrintable = /[^\x21-\x7e]/g
 
-/** Counts with the `RateLimiter` in the context, which may be shared with other processes, and in this process elsewhere. */
+/** Counts with the `RateLimiter` in the context, which may be shared with other processes, and in this process otherwise. */
 export const make = Effect.fnUntraced(function*(name: string, limits: {
   readonly perSource: Limit
   readonly total: Limit
@@ -140,8 +142,8 @@ export const make = Effect.fnUntraced(function*(name: string, limits: {
       // An attempt past a limit is looked up alone: however many there are, they write nothing.
       for (const { key, limit } of counters) {
         const outcome = yield* take(key, 0, limit)
-        if ("_tag" in outcome) return Option.some(outcome.retryAfterMillis)
-        if (outcome.remaining < 1) return Option.some(outcome.resetMillis)
+        if ("_tag" in outcome) return wait(outcome.retryAfterMillis)
+        if (outcome.remaining < 1) return wait(outcome.resetMillis)
       }
       const counted: Array<Counter> = []
       // While a wide one is full, no narrow one is made, so there are never many of those.
@@ -150,7 +152,7 @@ export const make = Effect.fnUntraced(function*(name: string, limits: {
         if ("_tag" in outcome) {
           // What one source sends past its limit is not held against the others.
           for (const { key, limit } of counted) yield* take(key, -1, limit)
-          return Option.some(outcome.retryAfterMillis)
+          return wait(outcome.retryAfterMillis)
         }
         counted.push(counter)
       }

@@ -13,6 +13,7 @@ import * as Text from "../../Text.ts"
 import * as AccessScope from "../AccessScope.ts"
 import { type Descriptor, isLoopback } from "../AuthPolicy.ts"
 import { isRedirectUri, type OAuthClient } from "../OAuthClient.ts"
+import { defaultMaxLetIn } from "./bootstrapOptions.ts"
 
 /**
  * Reports options of the authorization server that cannot work, while the layer is built.
@@ -68,6 +69,11 @@ export interface Options {
   readonly redirectSchemes?: ReadonlyArray<string> | undefined
   /** How long a code can be exchanged, at most 10 minutes. Default 60 seconds. */
   readonly codeLifetime?: Duration.Input | undefined
+  /**
+   * How many live sessions one session can have let in, by links and by consents, with those that can still come of both.
+   * Default 1,000. It is the option of `BootstrapCredentialService`, whose variable holds for both.
+   */
+  readonly maxLetInPerSession?: number | undefined
 }
 
 /** Holds the settings. */
@@ -78,6 +84,7 @@ export interface Settings {
   readonly clients: ReadonlyArray<OAuthClient>
   readonly redirectSchemes: ReadonlyArray<string>
   readonly codeMillis: number
+  readonly maxLetIn: number
 }
 
 /** What a host without a compiler may have wrong. What the options mean is looked at after this. */
@@ -102,7 +109,8 @@ const optionRules: Readonly<Record<keyof Options, Input.Rule>> = {
     alwaysProves: Input.flag
   }),
   redirectSchemes: Input.texts,
-  codeLifetime: Input.any
+  codeLifetime: Input.any,
+  maxLetInPerSession: Input.any
 }
 
 const isResource = ({ introspection, resource }: Resource): boolean => {
@@ -142,7 +150,7 @@ export const settings = (
   ServiceOptions.decodeObject(options, {
     invalid,
     decode: (read: ServiceOptions.Reader<Options, InvalidAuthorizationServerOptions>) =>
-      decode(read, options ?? {}, policy, vocabulary),
+      decode(read, options ?? {}, policy, vocabulary, read.count("maxLetInPerSession", defaultMaxLetIn)),
     others: Object.keys(optionRules)
   })
 
@@ -155,7 +163,10 @@ export const settingsFromConfig = (
     ServiceOptions.fromConfig<Options, InvalidAuthorizationServerOptions>("SALLYPORT_AUTHORIZATION", invalid),
     {},
     policy,
-    vocabulary
+    vocabulary,
+    // The variable of the links: a session lets in by both.
+    ServiceOptions.fromConfig<Options, InvalidAuthorizationServerOptions>("SALLYPORT_PAIRING", invalid)
+      .count("maxLetInPerSession", defaultMaxLetIn)
   )
 
 /** Decodes options that stand in code, and those that do not by `read`. */
@@ -163,7 +174,8 @@ const decode = <E>(
   read: ServiceOptions.Reader<Options, E>,
   options: Options,
   policy: Descriptor,
-  vocabulary: ReadonlyArray<AccessScope.AccessScope>
+  vocabulary: ReadonlyArray<AccessScope.AccessScope>,
+  maxLetIn: Effect.Effect<number, E>
 ): Effect.Effect<Settings, E> =>
   Effect.gen(function*() {
     const misuse = Input.misuse(optionRules, options)
@@ -216,7 +228,7 @@ const decode = <E>(
     }
     const codeMillis = yield* read.millis("codeLifetime", "60 seconds")
     if (codeMillis > 600_000) return yield* read.refuse(`${read.name("codeLifetime")} must be at most 10 minutes`)
-    return { prefix, resources, scopes, clients, redirectSchemes, codeMillis }
+    return { prefix, resources, scopes, clients, redirectSchemes, codeMillis, maxLetIn: yield* maxLetIn }
   })
 
 const isSecure = (url: URL): boolean =>

@@ -11,24 +11,11 @@ import { storedMacKey } from "./storedMacKey.ts"
 
 const encoder = new TextEncoder()
 
-/**
- * Names the secret, in the `SecretStore`, that keys the digests of codes.
- *
- * @category constants
- * @since 0.1.0
- */
-export const digestKeyName = "pairing-code-key"
+/** Names the secret, in the `SecretStore`, that keys the digests of codes. */
+const digestKeyName = "pairing-code-key"
 
-/**
- * Limits the length of a seeded credential from below: 128 bits in base64url.
- *
- * @category constants
- * @since 0.1.0
- */
+/** Limits the length of a seeded credential from below: 128 bits in base64url. */
 export const seedMinimumLength = 22
-
-/** Longer input than this is refused unread. */
-export const maxLength = 512
 
 /**
  * Returns what is digested for a credential, or none if it can be neither a code nor a seed. A seed that reads as a
@@ -37,7 +24,7 @@ export const maxLength = 512
 export const canonical = (text: string): Option.Option<string> => {
   const code = PairingCode.parse(text)
   if (Option.isSome(code)) return Option.some(`code:${Redacted.value(code.value)}`)
-  return text.length < seedMinimumLength || text.length > maxLength || PairingCode.hasCodeForm(text)
+  return text.length < seedMinimumLength || text.length > PairingCode.maxInputLength || PairingCode.hasCodeForm(text)
     ? Option.none()
     : Option.some(`seed:${text}`)
 }

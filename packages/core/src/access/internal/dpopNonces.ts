@@ -4,13 +4,8 @@ import * as Base64Url from "effect/encoding/Base64Url"
 import { makeRecentlyUsed } from "./recentlyUsed.ts"
 import { storedMacKey } from "./storedMacKey.ts"
 
-/**
- * Names the secret, in the `SecretStore`, that makes nonces recognisable to every process of a deployment.
- *
- * @category constants
- * @since 0.1.0
- */
-export const nonceKeyName = "dpop-nonce-key"
+/** Names the secret, in the `SecretStore`, that makes nonces recognisable to every process of a deployment. */
+const nonceKeyName = "dpop-nonce-key"
 
 const encoder = new TextEncoder()
 

@@ -5,12 +5,12 @@ import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
 import type { AccessEvent, AccessEventKind } from "../AccessEvent.ts"
 import type { AccessRepository } from "../AccessRepository.ts"
 import type { Principal } from "../Principal.ts"
 import type { RepositoryError } from "../../RepositoryError.ts"
 import * as FeedReach from "./feedReach.ts"
+import * as FeedRegister from "./feedRegister.ts"
 
 type Feed = AccessRepository["Service"]["feed"]
 
@@ -75,27 +75,16 @@ const endedId = ({ change }: AccessEvent): string | undefined =>
   change._tag === "sessionRemoved" || change._tag === "pairingLinkRemoved" ? change.id : undefined
 
 /** What runs in this process and deletes events, by the feed. */
-const sweepers = new WeakMap<Feed, Set<{ readonly retentionMillis: number }>>()
+const sweepers = FeedRegister.make<{ readonly retentionMillis: number }>()
 
 /** Returns how long an event of a feed is kept: for the shortest retention of several sweepers. */
 const retentionOf = (feed: Feed): Option.Option<Duration.Duration> => {
-  const shortest = Math.min(...Array.from(sweepers.get(feed) ?? [], ({ retentionMillis }) => retentionMillis))
+  const shortest = Math.min(...sweepers.of(feed).map(({ retentionMillis }) => retentionMillis))
   return Number.isFinite(shortest) ? Option.some(Duration.millis(shortest)) : Option.none()
 }
 
 /** Has pages say how long events are kept, for as long as the sweeper runs that deletes them. */
-export const keepFor = (
-  feed: Feed,
-  sweeper: { readonly retentionMillis: number }
-): Effect.Effect<void, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const all = sweepers.get(feed) ?? new Set()
-      sweepers.set(feed, all.add(sweeper))
-      return all
-    }),
-    (all) => Effect.sync(() => all.delete(sweeper))
-  ).pipe(Effect.asVoid)
+export const keepFor = sweepers.add
 
 /** Reads a page of what has happened. */
 export const read = Effect.fnUntraced(function*(

@@ -5,7 +5,6 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { ChangeContext } from "../AccessEvent.ts"
 import {
-  admits,
   type ConnectClientRepository,
   type ConnectClientRow,
   type DecisionOutcome,
@@ -23,6 +22,7 @@ import { isLive } from "../SessionCredentialRepository.ts"
 import * as Links from "./memoryLinks.ts"
 import * as Sessions from "./memorySessions.ts"
 import { append, type MemoryState } from "./memoryState.ts"
+import { byThumbprint, newestClientFirst } from "./orders.ts"
 
 /** Tells whether a sweep takes a row of a client that has neither a session nor a link. */
 const isForgettable = (row: ConnectClientRow, options: {
@@ -39,14 +39,6 @@ const isForgettable = (row: ConnectClientRow, options: {
   )
   return lastMillis <= options.idleBeforeMillis
 }
-
-/** Orders clients as lists do. */
-const newestFirst = (
-  a: Pick<ConnectClientRow, "requestedAtMillis" | "proofKeyThumbprint">,
-  b: Pick<ConnectClientRow, "requestedAtMillis" | "proofKeyThumbprint">
-): number =>
-  b.requestedAtMillis - a.requestedAtMillis ||
-  (a.proofKeyThumbprint === b.proofKeyThumbprint ? 0 : a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
 
 const hasAccess = (state: MemoryState, row: ConnectClientRow, nowMillis: number): boolean => {
   const grant = { proofKeyThumbprint: row.proofKeyThumbprint, linkId: row.device?.linkId }
@@ -123,7 +115,7 @@ export const make = (state: MemoryState): ConnectClientRepository => {
           .filter((row) =>
             row.device !== null && row.verificationCode === verificationCode && isWaiting(row, nowMillis)
           )
-          .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
+          .sort(byThumbprint)
           .slice(0, 2)
       ),
     find: (key) => Effect.sync(() => Option.fromUndefinedOr(clients.get(key))),
@@ -138,12 +130,11 @@ export const make = (state: MemoryState): ConnectClientRepository => {
     list: ({ after, limit }) =>
       Effect.sync(() =>
         Array.from(clients.values())
-          .filter((row) => after === undefined || newestFirst(after, row) < 0)
-          .sort(newestFirst)
+          .filter((row) => after === undefined || newestClientFirst(after, row) < 0)
+          .sort(newestClientFirst)
           .slice(0, limit)
       ),
     storedMode: Effect.sync(() => state.mode),
-    isAdmitted: (key) => Effect.sync(() => admits(state.mode, clients.get(key))),
     setMode: (options, change) =>
       Effect.sync(() => {
         const approved: Array<ConnectClientRow> = []
@@ -151,7 +142,7 @@ export const make = (state: MemoryState): ConnectClientRepository => {
         state.mode = options.mode
         const observed = Array.from(clients.values())
           .filter((row) => row.status === "observed")
-          .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
+          .sort(byThumbprint)
         for (const row of observed) {
           if (options.trust === "all" || options.trust.includes(row.proofKeyThumbprint)) {
             approved.push(trusted(row, change))
@@ -177,7 +168,7 @@ export const make = (state: MemoryState): ConnectClientRepository => {
             isForgettable(row, { idleBeforeMillis, nowMillis: change.nowMillis }) &&
             !hasAccess(state, row, change.nowMillis)
           )
-          .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
+          .sort(byThumbprint)
           .slice(0, limit)
         for (const { proofKeyThumbprint } of gone) {
           clients.delete(proofKeyThumbprint)

@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { RepositoryError } from "../../RepositoryError.ts"
+import { conflict, type RepositoryError } from "../../RepositoryError.ts"
 import {
   type AuthorizationCodeRepository,
   type CodeInsertOutcome,
@@ -17,6 +17,7 @@ import type { SessionId } from "../Session.ts"
 import { isLive } from "../SessionCredentialRepository.ts"
 import * as Sessions from "./memorySessions.ts"
 import type { MemoryState } from "./memoryState.ts"
+import { byText } from "./orders.ts"
 
 /** Makes the authorization codes of a store. */
 export const make = (state: MemoryState): AuthorizationCodeRepository => {
@@ -37,12 +38,7 @@ export const make = (state: MemoryState): AuthorizationCodeRepository => {
         if (letIn + open.length >= maxLetIn) return Effect.succeed("too-many-let-in")
         if (codes.has(row.codeDigest)) {
           return Effect.fail(
-            new RepositoryError({
-              operation: "insert",
-              reason: "Conflict",
-              outcome: "unchanged",
-              cause: new Error("An authorization code has a digest that exists already")
-            })
+            conflict("insert", "An authorization code has a digest that exists already")
           )
         }
         codes.set(row.codeDigest, row)
@@ -69,16 +65,16 @@ export const make = (state: MemoryState): AuthorizationCodeRepository => {
         if (!mayRedeem(state.mode, client, { createdBy: row.subject })) {
           return Effect.succeed({ _tag: "Refused", reason: "client-not-admitted" })
         }
-        const conflict = Sessions.insert(state, session, change, "redeem", () => {
+        const failure = Sessions.insert(state, session, change, "redeem", () => {
           codes.set(row.codeDigest, { ...row, sessionId: session.id })
         })
-        return conflict ?? Effect.succeed({ _tag: "Redeemed" })
+        return failure ?? Effect.succeed({ _tag: "Redeemed" })
       }),
     sweep: ({ endedBeforeMillis, limit }) =>
       Effect.sync(() => {
         const expired = Array.from(codes.values())
           .filter((row) => row.expiresAtMillis <= endedBeforeMillis)
-          .sort((a, b) => a.expiresAtMillis - b.expiresAtMillis || (a.codeDigest < b.codeDigest ? -1 : 1))
+          .sort((a, b) => a.expiresAtMillis - b.expiresAtMillis || byText(a.codeDigest, b.codeDigest))
           .slice(0, limit)
         for (const { codeDigest } of expired) codes.delete(codeDigest)
         return expired.length

@@ -10,14 +10,13 @@ import {
   toScopedCredential
 } from "../ScopedCredentialRepository.ts"
 import { append, type MemoryState } from "./memoryState.ts"
+import { byText } from "./orders.ts"
 
 const idOf = ({ key, owner, scope }: CredentialPlace): string => JSON.stringify([scope, owner, key])
 
-// By UTF-16 units: what the databases order by bytes of UTF-8 can differ beyond the first plane, in no way that paging sees.
-const compare = (a: string, b: string): number => a < b ? -1 : a > b ? 1 : 0
-
+// What the databases order by bytes of UTF-8 can differ beyond the first plane, in no way that paging sees.
 const byPlace = (a: CredentialPlace, b: CredentialPlace): number =>
-  compare(a.scope, b.scope) || compare(a.owner, b.owner) || compare(a.key, b.key)
+  byText(a.scope, b.scope) || byText(a.owner, b.owner) || byText(a.key, b.key)
 
 /** Makes the credentials of a store. */
 export const make = (state: MemoryState): ScopedCredentialRepository => {
@@ -80,11 +79,11 @@ export const make = (state: MemoryState): ScopedCredentialRepository => {
           .sort(byPlace)
           .slice(0, limit)
       ),
-    reseal: ({ fromSealed, keyId, place, revision, sealed }) =>
+    reseal: ({ fromSealed, place, revision, sealed }) =>
       Effect.sync(() => {
         const row = rows.get(idOf(place))
         if (row?.revision !== revision || row.sealed !== fromSealed) return false
-        rows.set(idOf(row), { ...row, keyId, sealed })
+        rows.set(idOf(row), { ...row, sealed })
         return true
       })
   }

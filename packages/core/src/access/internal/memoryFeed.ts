@@ -7,7 +7,8 @@ import type { AccessFeedRepository } from "../AccessFeedRepository.ts"
 import { isRedeemable, toPairingLink } from "../BootstrapCredentialRepository.ts"
 import { toConnectClient } from "../ConnectClientRepository.ts"
 import { isLive, toSession } from "../SessionCredentialRepository.ts"
-import { byId, type MemoryState } from "./memoryState.ts"
+import type { MemoryState } from "./memoryState.ts"
+import { byId, byThumbprint, newestLinkFirst } from "./orders.ts"
 
 /** Makes the feed of a store. */
 export const make = (state: MemoryState): AccessFeedRepository => ({
@@ -25,11 +26,11 @@ export const make = (state: MemoryState): AccessFeedRepository => ({
       revision: state.swept + state.events.length,
       pairingLinks: Array.from(state.links.values())
         .filter((row) => isRedeemable(row, nowMillis))
-        .sort((a, b) => b.createdAtMillis - a.createdAtMillis || byId(b, a))
+        .sort(newestLinkFirst)
         .map(toPairingLink),
       sessions: Array.from(state.sessions.values()).filter((row) => isLive(row, nowMillis)).sort(byId).map(toSession),
       connectClients: Array.from(state.clients.values())
-        .sort((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
+        .sort(byThumbprint)
         .map(toConnectClient),
       connectSecurityMode: state.mode
     })),

@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { RepositoryError } from "../../RepositoryError.ts"
+import { conflict, type RepositoryError } from "../../RepositoryError.ts"
 import type { ChangeContext } from "../AccessEvent.ts"
 import {
   type BootstrapCredentialRepository,
@@ -14,13 +14,8 @@ import {
 } from "../BootstrapCredentialRepository.ts"
 import { countLetIn } from "../Lineage.ts"
 import { isLive } from "../SessionCredentialRepository.ts"
-import { append, byId, type MemoryState } from "./memoryState.ts"
-
-/** Orders links as lists do. */
-const newestFirst = (
-  a: Pick<PairingLinkRow, "createdAtMillis" | "id">,
-  b: Pick<PairingLinkRow, "createdAtMillis" | "id">
-): number => b.createdAtMillis - a.createdAtMillis || (a.id === b.id ? 0 : a.id < b.id ? 1 : -1)
+import { append, type MemoryState } from "./memoryState.ts"
+import { byId, newestLinkFirst } from "./orders.ts"
 
 const endedAt = (row: PairingLinkRow): number =>
   Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
@@ -73,12 +68,7 @@ export const make = (state: MemoryState): Omit<BootstrapCredentialRepository, "r
         }
         if (links.has(row.id)) {
           return Effect.fail(
-            new RepositoryError({
-              operation: "insert",
-              reason: "Conflict",
-              outcome: "unchanged",
-              cause: new Error(`Pairing link ${row.id} exists already`)
-            })
+            conflict("insert", `Pairing link ${row.id} exists already`)
           )
         }
         insert(state, row, change)
@@ -90,9 +80,9 @@ export const make = (state: MemoryState): Omit<BootstrapCredentialRepository, "r
         Array.from(links.values())
           .filter((row) =>
             isRedeemable(row, nowMillis) && (subject === undefined || row.subject === subject) &&
-            (after === undefined || newestFirst(after, row) < 0)
+            (after === undefined || newestLinkFirst(after, row) < 0)
           )
-          .sort(newestFirst)
+          .sort(newestLinkFirst)
           .slice(0, limit)
       ),
     revoke: (id, change, subject) =>
@@ -108,7 +98,7 @@ export const make = (state: MemoryState): Omit<BootstrapCredentialRepository, "r
       Effect.sync(() => {
         const ended = Array.from(links.values())
           .filter((row) => endedAt(row) <= endedBeforeMillis)
-          .sort((a, b) => endedAt(a) - endedAt(b) || (a.id < b.id ? -1 : 1))
+          .sort((a, b) => endedAt(a) - endedAt(b) || byId(a, b))
           .slice(0, limit)
           .sort(byId)
         for (const row of ended) {

@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { RepositoryError } from "../../RepositoryError.ts"
+import { conflict, type RepositoryError } from "../../RepositoryError.ts"
 import type { ChangeContext } from "../AccessEvent.ts"
 import { Device, type SessionId } from "../Session.ts"
 import {
@@ -26,7 +26,8 @@ import {
 } from "../SessionCredentialRepository.ts"
 import { revocationVerdict } from "../Lineage.ts"
 import * as Links from "./memoryLinks.ts"
-import { append, byId, type MemoryState } from "./memoryState.ts"
+import { append, type MemoryState } from "./memoryState.ts"
+import { byId, byText } from "./orders.ts"
 
 const endedAt = (row: SessionRow): number => Math.min(row.revokedAtMillis ?? row.expiresAtMillis, row.expiresAtMillis)
 
@@ -89,12 +90,7 @@ export const insert = (
   before?: () => void
 ): RepositoryError | undefined => {
   if (state.sessions.has(row.id) || state.sessionIds.has(row.tokenDigest)) {
-    return new RepositoryError({
-      operation,
-      reason: "Conflict",
-      outcome: "unchanged",
-      cause: new Error(`Session ${row.id} exists already`)
-    })
+    return conflict(operation, `Session ${row.id} exists already`)
   }
   before?.()
   state.sessions.set(row.id, row)
@@ -110,9 +106,10 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
     const id = sessionIds.get(tokenDigest)
     return id === undefined ? undefined : sessions.get(id)
   }
-  const replace = (row: SessionRow, change: ChangeContext): void => {
+  const replace = (row: SessionRow, change: ChangeContext): SessionRow => {
     sessions.set(row.id, row)
     append(state, { _tag: "sessionUpserted", session: toSession(row) }, change)
+    return row
   }
   return {
     insert: (row, change) => Effect.suspend(() => insert(state, row, change, "insert") ?? Effect.void),
@@ -124,14 +121,8 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
         if (row === undefined || !isLive(row, change.nowMillis) || row.lastSeenAtMillis > dueBeforeMillis) {
           return Option.none()
         }
-        const renewed: SessionRow = {
-          ...row,
-          lastSeenAtMillis: change.nowMillis,
-          expiresAtMillis: endAfterUse(row, change.nowMillis, lifetimeMillis)
-        }
-        sessions.set(id, renewed)
-        append(state, { _tag: "sessionUpserted", session: toSession(renewed) }, change)
-        return Option.some(renewed)
+        const expiresAtMillis = endAfterUse(row, change.nowMillis, lifetimeMillis)
+        return Option.some(replace({ ...row, lastSeenAtMillis: change.nowMillis, expiresAtMillis }, change))
       }),
     refresh: ({ id, lifetimeMillis, next, ...attempt }, change) =>
       Effect.suspend((): Effect.Effect<RefreshOutcome, RepositoryError> => {
@@ -145,20 +136,13 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
           case "extended": {
             if ((sessionIds.get(next.tokenDigest) ?? id) !== id) {
               return Effect.fail(
-                new RepositoryError({
-                  operation: "refresh",
-                  reason: "Conflict",
-                  outcome: "unchanged",
-                  cause: new Error(`The new token of session ${id} has a digest that exists already`)
-                })
+                conflict("refresh", `The new token of session ${id} has a digest that exists already`)
               )
             }
             const after = refreshed(row, { verdict, next, lifetimeMillis, nowMillis })
-            sessions.set(id, after)
             sessionIds.delete(row.tokenDigest)
             sessionIds.set(next.tokenDigest, id)
-            append(state, { _tag: "sessionUpserted", session: toSession(after) }, change)
-            return Effect.succeed({ _tag: "Refreshed", row: after })
+            return Effect.succeed({ _tag: "Refreshed", row: replace(after, change) })
           }
           case "repeated":
             return Effect.succeed({ _tag: "Repeated", row })
@@ -203,10 +187,7 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
         if (row === undefined || !isLive(row, change.nowMillis) || (subject ?? row.subject) !== row.subject) {
           return Option.none()
         }
-        const renamed: SessionRow = { ...row, device: new Device({ ...row.device, label }) }
-        sessions.set(id, renamed)
-        append(state, { _tag: "sessionUpserted", session: toSession(renamed) }, change)
-        return Option.some(renamed)
+        return Option.some(replace({ ...row, device: new Device({ ...row.device, label }) }, change))
       }),
     askScopes: ({ id, ...ask }, change) =>
       Effect.sync(() => {
@@ -228,16 +209,11 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
       Effect.suspend(() => {
         if (tickets.has(row.ticketDigest)) {
           return Effect.fail(
-            new RepositoryError({
-              operation: "insertTicket",
-              reason: "Conflict",
-              outcome: "unchanged",
-              cause: new Error(`A ticket of session ${row.sessionId} has a digest that exists already`)
-            })
+            conflict("insertTicket", `A ticket of session ${row.sessionId} has a digest that exists already`)
           )
         }
         const others = Array.from(tickets.values()).filter(({ sessionId }) => sessionId === row.sessionId)
-        others.sort((a, b) => b.expiresAtMillis - a.expiresAtMillis || (a.ticketDigest < b.ticketDigest ? -1 : 1))
+        others.sort((a, b) => b.expiresAtMillis - a.expiresAtMillis || byText(a.ticketDigest, b.ticketDigest))
         for (const { ticketDigest } of others.slice(maxTickets - 1)) tickets.delete(ticketDigest)
         tickets.set(row.ticketDigest, row)
         return Effect.void
@@ -270,7 +246,7 @@ export const make = (state: MemoryState): SessionCredentialRepository => {
         }
         const expired = Array.from(tickets.values())
           .filter((ticket) => ticket.expiresAtMillis <= endedBeforeMillis)
-          .sort((a, b) => a.expiresAtMillis - b.expiresAtMillis || (a.ticketDigest < b.ticketDigest ? -1 : 1))
+          .sort((a, b) => a.expiresAtMillis - b.expiresAtMillis || byText(a.ticketDigest, b.ticketDigest))
           .slice(0, limit)
         for (const ticket of expired) tickets.delete(ticket.ticketDigest)
         return ended.length + expired.length

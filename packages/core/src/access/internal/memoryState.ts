@@ -57,6 +57,3 @@ export const append = (
   events.push(new AccessEvent({ revision, change, actor, at: DateTime.makeUnsafe(nowMillis) }))
   wakeUps.notify("access_feed", revision)
 }
-
-/** Orders rows by their ids. */
-export const byId = (a: { readonly id: string }, b: { readonly id: string }): number => a.id < b.id ? -1 : 1

@@ -6,6 +6,7 @@ import { RepositoryError } from "../../RepositoryError.ts"
 import { SecretStoreError } from "../../secrets/SecretStore.ts"
 import { AccessScope } from "../AccessScope.ts"
 import { SessionId } from "../Session.ts"
+import { RefreshRefusal } from "../SessionCredentialRepository.ts"
 import { InvalidInput } from "../../Input.ts"
 
 export { InvalidInput }
@@ -45,17 +46,7 @@ export class TicketRefused extends Schema.TaggedError<TicketRefused>()("TicketRe
  * @since 0.1.0
  */
 export class RefreshRefused extends Schema.TaggedError<RefreshRefused>()("RefreshRefused", {
-  problem: Schema.Literals([
-    "malformed",
-    "unknown",
-    "revoked",
-    "expired",
-    "reused",
-    "proof-key-mismatch",
-    "client-mismatch",
-    "resource-mismatch",
-    "scope-not-held"
-  ])
+  problem: Schema.Literals(["malformed", "reused", ...RefreshRefusal.literals])
 }) {
   override get message() {
     return this.problem === "scope-not-held"

@@ -124,13 +124,13 @@ export interface VerificationKeys {
 export const rereadMillis = 1_000
 
 /** How old what is known of the keys may be when a token is signed. */
-export const signingTrustMillis = 60_000
+const signingTrustMillis = 60_000
 
 /**
  * How long a retired key is kept in any case. Much longer than {@link signingTrustMillis}: a process that has not heard of
  * the new key still signs with the old one, and then stores the session.
  */
-export const retirementMillis = 3_600_000
+const retirementMillis = 3_600_000
 
 /** Holds the keys as this process knows them, and keeps up with those who rotate them. */
 export interface KeyRing {

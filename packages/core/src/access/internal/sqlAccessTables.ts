@@ -174,7 +174,6 @@ const create = (sql: SqlClient.SqlClient, options: Migrations.TableOptions | und
       owner ${id} NOT NULL CHECK (owner <> ''),
       key ${id} NOT NULL CHECK (key <> ''),
       revision TEXT NOT NULL CHECK (revision <> ''),
-      key_id TEXT NOT NULL CHECK (key_id <> ''),
       sealed TEXT NOT NULL CHECK (sealed <> ''),
       created_at_millis ${millis} NOT NULL CHECK (created_at_millis >= 0),
       updated_at_millis ${millis} NOT NULL CHECK (updated_at_millis >= 0),

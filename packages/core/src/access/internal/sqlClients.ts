@@ -12,7 +12,6 @@ import type { SqlKit } from "../../sql/SqlKit.ts"
 import type { AccessChange, ChangeContext } from "../AccessEvent.ts"
 import { toPairingLink } from "../BootstrapCredentialRepository.ts"
 import {
-  admits,
   type ConnectClientRepository,
   ConnectClientRow,
   type DecisionOutcome,
@@ -26,6 +25,7 @@ import {
   type Verdict
 } from "../ConnectClientRepository.ts"
 import type { SessionId } from "../Session.ts"
+import { live, redeemable } from "./sqlEnds.ts"
 import type * as SqlEnds from "./sqlEnds.ts"
 import type { Append } from "./sqlFeed.ts"
 import type * as SqlLinks from "./sqlLinks.ts"
@@ -93,11 +93,9 @@ export const make = (kit: SqlKit, append: Append, has: {
           AND COALESCE(last_seen_at_millis, 0) <= ? AND COALESCE(decided_at_millis, 0) <= ?
           AND COALESCE(ask_again_at_millis, 0) <= ?))
         AND NOT EXISTS (SELECT 1 FROM ${sessions} AS session
-          WHERE (session.${key} = client.${key} OR session.link_id = ${linkOf})
-            AND session.revoked_at_millis IS NULL AND session.expires_at_millis > ?)
+          WHERE (session.${key} = client.${key} OR session.link_id = ${linkOf}) AND ${live("session.")})
         AND NOT EXISTS (SELECT 1 FROM ${links} AS link
-          WHERE (link.${key} = client.${key} OR link.id = ${linkOf})
-            AND link.revoked_at_millis IS NULL AND link.remaining_uses > 0 AND link.expires_at_millis > ?)
+          WHERE (link.${key} = client.${key} OR link.id = ${linkOf}) AND ${redeemable("link.")})
       ORDER BY ${key} LIMIT ?
     ) RETURNING ${key}`
   )
@@ -193,11 +191,6 @@ export const make = (kit: SqlKit, append: Append, has: {
       return read("list")(list([before, before, after?.proofKeyThumbprint ?? "", limit]))
     },
     storedMode: read("storedMode")(readMode),
-    isAdmitted: (thumbprint) =>
-      Effect.gen(function*() {
-        const storedMode = yield* lockMode
-        return admits(storedMode, Option.getOrUndefined(yield* byKey([thumbprint])))
-      }).pipe(transaction("isAdmitted")),
     setMode: ({ keep, mode, trust }, change) =>
       Effect.gen(function*() {
         const before = yield* lockMode

@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Dialect from "../../sql/Dialect.ts"
-import { RepositoryError } from "../../RepositoryError.ts"
+import { conflict } from "../../RepositoryError.ts"
 import type { SqlKit } from "../../sql/SqlKit.ts"
 import {
   type AuthorizationCodeRepository,
@@ -27,7 +27,7 @@ export const make = (kit: SqlKit, append: Append, has: {
   readonly links: ReturnType<typeof SqlLinks.make>
   readonly sessions: ReturnType<typeof SqlSessions.make>
 }): AuthorizationCodeRepository => {
-  const { isPg, once, read, skipLocked, statement, transaction, write } = kit
+  const { locked, once, read, skipLocked, statement, transaction, write } = kit
   const codes = kit.table("authorization_codes")
   const { columns, decode, insert, values } = kit.rows("authorization_codes", AuthorizationCodeRow)
   const one = kit.first(decode)
@@ -35,7 +35,7 @@ export const make = (kit: SqlKit, append: Append, has: {
   const insertNew = statement(`${insert} ON CONFLICT DO NOTHING RETURNING code_digest`)
   const byDigest = one(`SELECT ${columns} FROM ${codes} WHERE code_digest = ?`)
   const byDigestLocked = one(
-    `SELECT ${columns} FROM ${codes} WHERE code_digest = ?${isPg ? " FOR NO KEY UPDATE" : ""}`
+    `SELECT ${columns} FROM ${codes} WHERE code_digest = ?${locked}`
   )
   const countOpen = statement<{ readonly open: unknown }>(
     `SELECT COUNT(*) AS open FROM ${codes} WHERE issued_by = ? AND expires_at_millis > ? AND session_id IS NULL`
@@ -59,12 +59,7 @@ export const make = (kit: SqlKit, append: Append, has: {
         if (open >= maxOpenCodes) return "too-many-open"
         if (issuer.letIn + open >= maxLetIn) return "too-many-let-in"
         if ((yield* insertNew(values(row))).length > 0) return "inserted"
-        return yield* new RepositoryError({
-          operation: "insert",
-          reason: "Conflict",
-          outcome: "unchanged",
-          cause: new Error("An authorization code has a digest that exists already")
-        })
+        return yield* conflict("insert", "An authorization code has a digest that exists already")
       }).pipe(transaction("insert")),
     findByDigest: (codeDigest) => read("findByDigest")(byDigest([codeDigest])),
     redeem: ({ session, ...presented }, change) =>

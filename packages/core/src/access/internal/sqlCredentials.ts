@@ -16,7 +16,7 @@ import {
 } from "../ScopedCredentialRepository.ts"
 import type { Append } from "./sqlFeed.ts"
 
-const Metadata = Schema.Struct(Struct.omit(ScopedCredentialRow.fields, ["sealed", "keyId"]))
+const Metadata = Schema.Struct(Struct.omit(ScopedCredentialRow.fields, ["sealed"]))
 
 /** Makes the credentials of a store. */
 export const make = (kit: SqlKit, append: Append): ScopedCredentialRepository => {
@@ -47,7 +47,7 @@ export const make = (kit: SqlKit, append: Append): ScopedCredentialRepository =>
     ORDER BY scope, owner, key LIMIT ?`
   )
   const reseal = statement(
-    `UPDATE ${credentials} SET key_id = ?, sealed = ? WHERE ${here} AND revision = ? AND sealed = ? RETURNING key`
+    `UPDATE ${credentials} SET sealed = ? WHERE ${here} AND revision = ? AND sealed = ? RETURNING key`
   )
   // The owners travel as one JSON array, so that there is one plan, and one point in time, for any number of them.
   const asked = isPg
@@ -114,9 +114,9 @@ export const make = (kit: SqlKit, append: Append): ScopedCredentialRepository =>
     recordRead: (reading, change) =>
       transaction("recordRead")(append([{ _tag: "credentialRead", ...reading }], change)),
     page: ({ after, limit }) => read("page")(page([after?.scope ?? "", after?.owner ?? "", after?.key ?? "", limit])),
-    reseal: ({ fromSealed, keyId, place: at, revision, sealed }) =>
+    reseal: ({ fromSealed, place: at, revision, sealed }) =>
       Effect.map(
-        write("reseal")(reseal([keyId, sealed, ...place(at), revision, fromSealed])),
+        write("reseal")(reseal([sealed, ...place(at), revision, fromSealed])),
         (resealed) => resealed.length > 0
       )
   }

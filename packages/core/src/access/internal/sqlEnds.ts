@@ -8,13 +8,19 @@ import type { Parameters } from "../../sql/Statements.ts"
 import type { AccessChange, ChangeContext } from "../AccessEvent.ts"
 import type { SessionId } from "../Session.ts"
 import { endsDescendants, revocationOf, type RevocationTarget } from "../SessionCredentialRepository.ts"
-import { byId } from "./memoryState.ts"
+import { byId } from "./orders.ts"
 
 /** Returns when a row came or comes to its end, as an expression that the tables have an index on. */
 export const endedAt = ({ isPg }: Pick<SqlKit, "isPg">): string =>
   isPg
     ? "LEAST(revoked_at_millis, expires_at_millis)"
     : "MIN(COALESCE(revoked_at_millis, expires_at_millis), expires_at_millis)"
+
+/** Returns the condition that a session is live at a time, which is its parameter. `of` names the table, with a dot. */
+export const live = (of = ""): string => `${of}revoked_at_millis IS NULL AND ${of}expires_at_millis > ?`
+
+/** Returns the condition that a link can be redeemed at a time, which is its parameter. */
+export const redeemable = (of = ""): string => `${of}remaining_uses > 0 AND ${live(of)}`
 
 /** Describes a row that has ended. */
 export interface Ended<Id extends string> {
@@ -68,13 +74,11 @@ export const make = (kit: SqlKit) => {
   const sessions = table("sessions")
   const links = table("pairing_links")
   const tickets = table("session_tickets")
-  const live = "revoked_at_millis IS NULL AND expires_at_millis > ?"
-  const redeemable = "revoked_at_millis IS NULL AND remaining_uses > 0 AND expires_at_millis > ?"
 
   const lock = statement(`SELECT id FROM ${table("connect_settings")} WHERE id = 1${kit.isPg ? " FOR UPDATE" : ""}`)
   const select = (condition: string, limit = "") =>
     statement<{ readonly id: SessionId }>(
-      `SELECT id FROM ${sessions} WHERE ${condition} ORDER BY id${limit}${kit.isPg ? " FOR NO KEY UPDATE" : ""}`
+      `SELECT id FROM ${sessions} WHERE ${condition} ORDER BY id${limit}${kit.locked}`
     )
   const byIdOnly = select("id = ?")
   const byIdOfSubject = select("id = ? AND subject = ?")
@@ -83,7 +87,7 @@ export const make = (kit: SqlKit) => {
   const byKeys = select(`proof_key_thumbprint ${inJson}`)
   const byKeysAndLinks = select(`(proof_key_thumbprint ${inJson} OR link_id ${inJson})`)
   const byTime = select("created_at_millis < ?")
-  const someByTime = select(`created_at_millis < ? AND ${live}`, " LIMIT ?")
+  const someByTime = select(`created_at_millis < ? AND ${live()}`, " LIMIT ?")
   const childrenOf = select(`parent_id ${inJson}`)
   const targets = (
     target: Target,
@@ -107,16 +111,16 @@ export const make = (kit: SqlKit) => {
     }
   }
 
-  const endSessions = revoking<SessionId>(kit, sessions, `id ${inJson} AND ${live}`, ", revoked_by = ?")
-  const endLinksOf = revoking<string>(kit, links, `issued_by ${inJson} AND ${redeemable}`)
-  const endLinksForSubject = revoking<string>(kit, links, `subject = ? AND ${redeemable}`)
-  const endLinksForKeys = revoking<string>(kit, links, `proof_key_thumbprint ${inJson} AND ${redeemable}`)
+  const endSessions = revoking<SessionId>(kit, sessions, `id ${inJson} AND ${live()}`, ", revoked_by = ?")
+  const endLinksOf = revoking<string>(kit, links, `issued_by ${inJson} AND ${redeemable()}`)
+  const endLinksForSubject = revoking<string>(kit, links, `subject = ? AND ${redeemable()}`)
+  const endLinksForKeys = revoking<string>(kit, links, `proof_key_thumbprint ${inJson} AND ${redeemable()}`)
   const endLinksForKeysAndIds = revoking<string>(
     kit,
     links,
-    `(proof_key_thumbprint ${inJson} OR id ${inJson}) AND ${redeemable}`
+    `(proof_key_thumbprint ${inJson} OR id ${inJson}) AND ${redeemable()}`
   )
-  const endLinksBefore = revoking<string>(kit, links, `created_at_millis < ? AND ${redeemable}`)
+  const endLinksBefore = revoking<string>(kit, links, `created_at_millis < ? AND ${redeemable()}`)
   const targetLinks = (
     target: Target,
     nowMillis: number

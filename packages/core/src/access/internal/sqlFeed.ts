@@ -16,6 +16,7 @@ import { PairingLinkRow, toPairingLink } from "../BootstrapCredentialRepository.
 import { SecurityMode } from "../ConnectClient.ts"
 import { ConnectClientRow, toConnectClient } from "../ConnectClientRepository.ts"
 import { SessionRow, toSession } from "../SessionCredentialRepository.ts"
+import { live, redeemable } from "./sqlEnds.ts"
 
 const encode = Schema.encodeEffect(AccessChange)
 
@@ -155,13 +156,12 @@ export const make = (kit: SqlKit): AccessFeedRepository => {
   const clients = kit.rows("connect_clients", ConnectClientRow)
   const readLinks = all(links.decode)(
     `SELECT ${links.columns} FROM ${table("pairing_links")}
-    WHERE revoked_at_millis IS NULL AND remaining_uses > 0 AND expires_at_millis > ?
-      AND (created_at_millis, id) < (?, ?)
+    WHERE ${redeemable()} AND (created_at_millis, id) < (?, ?)
     ORDER BY created_at_millis DESC, id DESC LIMIT ?`
   )
   const readSessions = all(sessions.decode)(
     `SELECT ${sessions.columns} FROM ${table("sessions")}
-    WHERE revoked_at_millis IS NULL AND expires_at_millis > ? AND id > ? ORDER BY id LIMIT ?`
+    WHERE ${live()} AND id > ? ORDER BY id LIMIT ?`
   )
   const readClients = all(clients.decode)(
     `SELECT ${clients.columns} FROM ${table("connect_clients")}

@@ -11,59 +11,56 @@ import {
   PairingLinkRow,
   toPairingLink
 } from "../BootstrapCredentialRepository.ts"
-import { byId } from "./memoryState.ts"
-import { endedAt } from "./sqlEnds.ts"
+import { byId } from "./orders.ts"
+import { endedAt, live, redeemable } from "./sqlEnds.ts"
 import type { ChangeContext } from "../AccessEvent.ts"
 import type { Append } from "./sqlFeed.ts"
 
 /** Makes the pairing links of a store, and the steps on them that others take in a transaction of their own. */
 export const make = (kit: SqlKit, append: Append) => {
-  const { first, isPg, read, statement, transaction } = kit
+  const { first, isPg, locked, read, statement, transaction } = kit
   const rows = kit.rows("pairing_links", PairingLinkRow)
   const { columns, decode } = rows
   const links = kit.table("pairing_links")
   const ended = endedAt(kit)
-  const redeemable = "revoked_at_millis IS NULL AND remaining_uses > 0 AND expires_at_millis > ?"
   const one = first(decode)
 
   const insertNew = statement(`${rows.insert} ON CONFLICT (code_digest) DO NOTHING RETURNING id`)
   const insert = statement(rows.insert)
   const byDigest = one(`SELECT ${columns} FROM ${links} WHERE code_digest = ?`)
-  const byDigestLocked = one(`SELECT ${columns} FROM ${links} WHERE code_digest = ?${isPg ? " FOR NO KEY UPDATE" : ""}`)
+  const byDigestLocked = one(`SELECT ${columns} FROM ${links} WHERE code_digest = ?${locked}`)
   const takeUse = statement(`UPDATE ${links} SET remaining_uses = remaining_uses - 1 WHERE id = ?`)
   const listing = (condition: string) =>
     kit.all(decode)(
-      `SELECT ${columns} FROM ${links} WHERE ${condition} AND ${redeemable} AND (created_at_millis, id) < (?, ?)
+      `SELECT ${columns} FROM ${links} WHERE ${condition} AND ${redeemable()} AND (created_at_millis, id) < (?, ?)
       ORDER BY created_at_millis DESC, id DESC LIMIT ?`
     )
   const list = listing("TRUE")
   const listOfSubject = listing("subject = ?")
   const revoking = (condition: string) =>
     statement<{ readonly subject: string }>(
-      `UPDATE ${links} SET revoked_at_millis = ? WHERE ${condition} AND id = ? AND ${redeemable} RETURNING subject`
+      `UPDATE ${links} SET revoked_at_millis = ? WHERE ${condition} AND id = ? AND ${redeemable()} RETURNING subject`
     )
   const revoke = revoking("TRUE")
   const revokeOfSubject = revoking("subject = ?")
   const sessions = kit.table("sessions")
-  const live = "revoked_at_millis IS NULL AND expires_at_millis > ?"
-  const locked = isPg ? " FOR NO KEY UPDATE" : ""
   // From above to below, as a revocation takes its locks.
   const lockBranch = statement(
     `SELECT id FROM ${sessions} WHERE id = (SELECT branch_id FROM ${sessions} WHERE id = ?)${locked}`
   )
   const lockIssuer = statement<{ readonly branch_id: string | null }>(
-    `SELECT branch_id FROM ${sessions} WHERE id = ? AND ${live}${locked}`
+    `SELECT branch_id FROM ${sessions} WHERE id = ? AND ${live()}${locked}`
   )
   // One statement, as a redemption meanwhile makes a use a session.
   const count = statement<{ readonly open: unknown; readonly uses: unknown; readonly sessions: unknown }>(
     `SELECT COUNT(*) AS open, COALESCE(SUM(remaining_uses), 0) AS uses,
-      (SELECT COUNT(*) FROM ${sessions} WHERE parent_id = ? AND ${live}) AS sessions
-    FROM ${links} WHERE issued_by = ? AND ${redeemable}`
+      (SELECT COUNT(*) FROM ${sessions} WHERE parent_id = ? AND ${live()}) AS sessions
+    FROM ${links} WHERE issued_by = ? AND ${redeemable()}`
   )
   const countBranch = statement<{ readonly uses: unknown; readonly sessions: unknown }>(
     `SELECT COALESCE(SUM(remaining_uses), 0) AS uses,
-      (SELECT COUNT(*) FROM ${sessions} WHERE branch_id = ? AND id <> branch_id AND ${live}) AS sessions
-    FROM ${links} WHERE ${redeemable} AND issued_by IN (SELECT id FROM ${sessions} WHERE branch_id = ? AND ${live})`
+      (SELECT COUNT(*) FROM ${sessions} WHERE branch_id = ? AND id <> branch_id AND ${live()}) AS sessions
+    FROM ${links} WHERE ${redeemable()} AND issued_by IN (SELECT id FROM ${sessions} WHERE branch_id = ? AND ${live()})`
   )
   const sweep = statement<{
     readonly id: string

@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Dialect from "../../sql/Dialect.ts"
-import { RepositoryError } from "../../RepositoryError.ts"
+import { conflict } from "../../RepositoryError.ts"
 import type { SqlKit } from "../../sql/SqlKit.ts"
 import type { ChangeContext } from "../AccessEvent.ts"
 import type { SessionId } from "../Session.ts"
@@ -22,12 +22,9 @@ import {
   toSession,
   withScopeRequest
 } from "../SessionCredentialRepository.ts"
-import { byId } from "./memoryState.ts"
+import { byId } from "./orders.ts"
 import * as SqlEnds from "./sqlEnds.ts"
 import type { Append } from "./sqlFeed.ts"
-
-const conflict = (operation: string, message: string) =>
-  new RepositoryError({ operation, reason: "Conflict", outcome: "unchanged", cause: new Error(message) })
 
 /** Makes the sessions of a store, and the steps on them that others take in a transaction of their own. */
 export const make = (
@@ -35,13 +32,13 @@ export const make = (
   append: Append,
   ends: ReturnType<typeof SqlEnds.make>
 ) => {
-  const { isPg, read, statement, transaction, write } = kit
+  const { isPg, locked, read, statement, transaction, write } = kit
   const rows = kit.rows("sessions", SessionRow)
   const ticketRows = kit.rows("session_tickets", TicketRow)
   const { columns, decode } = rows
   const sessions = kit.table("sessions")
   const tickets = kit.table("session_tickets")
-  const live = "revoked_at_millis IS NULL AND expires_at_millis > ?"
+  const live = SqlEnds.live()
   const one = kit.first(decode)
   const many = kit.all(decode)
 
@@ -63,7 +60,6 @@ export const make = (
     one(`UPDATE ${sessions} SET device = ${labelled} WHERE ${condition} AND id = ? AND ${live} RETURNING ${columns}`)
   const rename = renaming("TRUE")
   const renameOfSubject = renaming("subject = ?")
-  const locked = isPg ? " FOR NO KEY UPDATE" : ""
   const lock = statement(`SELECT id FROM ${sessions} WHERE id = ?${locked}`)
   const lockLive = statement(`SELECT id FROM ${sessions} WHERE id = ? AND ${live}${locked}`)
   const selectToRefresh = statement<{ readonly used_for: unknown }>(

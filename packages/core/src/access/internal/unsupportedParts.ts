@@ -35,7 +35,6 @@ export const clients: ConnectClientRepository = {
   findByPrefix: () => refuse("connect clients", "findByPrefix"),
   list: () => refuse("connect clients", "list"),
   storedMode: refuse("connect clients", "storedMode"),
-  isAdmitted: () => refuse("connect clients", "isAdmitted"),
   setMode: () => refuse("connect clients", "setMode"),
   sweep: () => refuse("connect clients", "sweep")
 }

@@ -31,7 +31,10 @@ export class InvalidCredentialScopeResolverOptions extends Schema.TaggedError<In
 export interface Options {
   /** Whose credential comes first. A scope that is left out is not read. Default user, org, workspace. */
   readonly readOrder?: ReadonlyArray<CredentialScope> | undefined
-  /** Tells this store from others under the same keys. It must stay the same for the life of the store. Default `credentials`. */
+  /**
+   * Tells this store from others under the same keys. It must stay the same for the life of the store. Default
+   * `credentials`.
+   */
   readonly storeId?: string | undefined
   /** The largest value of a credential, in bytes of its JSON text. Default 65,536. */
   readonly maxValueBytes?: number | undefined

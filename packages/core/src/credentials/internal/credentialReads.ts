@@ -79,6 +79,8 @@ export const make = Effect.fnUntraced(function*(
     begins: "Repeated reads of credentials could not be counted into the access feed yet; it is tried again",
     ends: "Repeated reads of credentials are counted into the access feed again"
   })()
+  // After the last flush, which may fail.
+  yield* Effect.addFinalizer(() => outage.left)
   const flush = Effect.gen(function*() {
     for (const [id, entry] of Array.from(reads)) {
       const { count } = entry

@@ -30,7 +30,7 @@ export const make = Effect.fnUntraced(function*(storeId: string) {
 
   const sealBytes = (place: CredentialPlace & { readonly revision: string }, bytes: Uint8Array) =>
     sealer.seal(activeKey, Aead.aes256Gcm, placeOf(place), bytes, false).pipe(
-      Effect.map((sealed) => ({ keyId: active.id, sealed: Base64Url.encode(sealed) })),
+      Effect.map((sealed) => ({ sealed: Base64Url.encode(sealed) })),
       Effect.mapError(storeFailure)
     )
 

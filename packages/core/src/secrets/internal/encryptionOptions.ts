@@ -14,12 +14,13 @@ import * as ServiceOptions from "../../ServiceOptions.ts"
  */
 export interface Options {
   /**
-   * Tells this store from others under the same keys: a value moved from one to the other does not decrypt. It is not stored, so it must stay the same
-   * for the life of the store. 1 to 255 characters.
+   * Tells this store from others under the same keys: a value moved from one to the other does not decrypt. It is not
+   * stored, so it must stay the same for the life of the store. 1 to 255 characters.
    */
   readonly storeId: string
   /**
-   * What new values are encrypted with: AES-256-GCM (default) runs on the platform's code, XChaCha20-Poly1305 anywhere. Values of either are read.
+   * What new values are encrypted with: AES-256-GCM (default) runs on the platform's code, XChaCha20-Poly1305 anywhere.
+   * Values of either are read.
    */
   readonly algorithm?: "aes256Gcm" | "xchacha20Poly1305" | undefined
 }

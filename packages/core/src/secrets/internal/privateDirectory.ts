@@ -68,7 +68,10 @@ export const exposure = (
   }
 }
 
-/** Writes a file that must not exist yet, private from its first byte, and returns when it is durable. Its name in the directory is not, yet. */
+/**
+ * Writes a file that must not exist yet, private from its first byte, and returns when it is durable. Its name in the
+ * directory is not, yet.
+ */
 export const writeNewFile = (
   fs: FileSystem.FileSystem,
   { isPosix }: PrivateFiles.Identity,

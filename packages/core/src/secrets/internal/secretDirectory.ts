@@ -1,9 +1,10 @@
 /**
  * Secrets in the files of a directory of a local POSIX file system, which several processes may share.
  *
- * Every version of a secret is a file of its own, `<name>~<version>`. A change writes a temporary file, makes it durable, and links it to the next
- * version's name. A link fails when its target exists, so of several writers exactly one gets the version: the link is the compare-and-set, and no
- * lock can be left behind. `docs/decisions/0002-versioned-secret-files.md` has the argument.
+ * Every version of a secret is a file of its own, `<name>~<version>`. A change writes a temporary file, makes it durable,
+ * and links it to the next version's name. A link fails when its target exists, so of several writers exactly one gets the
+ * version: the link is the compare-and-set, and no lock can be left behind. `docs/decisions/0002-versioned-secret-files.md`
+ * has the argument.
  */
 import * as ByteSize from "effect/ByteSize"
 import * as Digest from "effect/crypto/Digest"
@@ -35,8 +36,8 @@ const corrupt = (location: string, problem: string): SecretStoreError =>
   })
 
 /**
- * Opens a directory, of whose versions of a value it keeps `keep`. It checks what it finds: it fails when the directory or a file is readable by others,
- * has another owner, is a link, or is corrupt.
+ * Opens a directory, of whose versions of a value it keeps `keep`. It checks what it finds: it fails when the directory or
+ * a file is readable by others, has another owner, is a link, or is corrupt.
  */
 export const open = Effect.fnUntraced(function*(
   directory: string,
@@ -117,9 +118,10 @@ export const open = Effect.fnUntraced(function*(
   /**
    * Removes the versions up to and including `last`.
    *
-   * A version's name becomes free here, and a slow writer that saw an old state may be about to link to it. So the temporary files that aim at a freed
-   * name go first: the slow writer's link then finds no source and fails. Its temporary file is in this scan, because it was written before the
-   * version that it aimed at appeared, and all versions up to `last` had appeared before this was called.
+   * A version's name becomes free here, and a slow writer that saw an old state may be about to link to it. So the
+   * temporary files that aim at a freed name go first: the slow writer's link then finds no source and fails. Its temporary
+   * file is in this scan, because it was written before the version that it aimed at appeared, and all versions up to
+   * `last` had appeared before this was called.
    */
   const removeVersions = Effect.fnUntraced(function*(name: SecretName, last: number) {
     const { temporary, versions } = yield* scan
@@ -132,8 +134,8 @@ export const open = Effect.fnUntraced(function*(
   })
 
   /**
-   * Writes `version`, the one after the latest, and returns whether this caller got it. False: another writer got it, or a start of another process
-   * cleaned the temporary file away; the caller looks again.
+   * Writes `version`, the one after the latest, and returns whether this caller got it. False: another writer got it, or a
+   * start of another process cleaned the temporary file away; the caller looks again.
    */
   const writeVersion = Effect.fnUntraced(function*(
     name: SecretName,
@@ -170,7 +172,8 @@ export const open = Effect.fnUntraced(function*(
     )
   })
 
-  // One writer of this process at a time: the others would only write temporary files in vain. Other processes are kept out by the link.
+  // One writer of this process at a time: the others would only write temporary files in vain. Other processes are kept out
+  // by the link.
   const writers = yield* Semaphore.make(1)
 
   const write = Effect.fnUntraced(function*(

@@ -12,8 +12,8 @@
  *         56   12/24  nonce, random, as long as the algorithm's
  *                 ..  ciphertext and its 16-byte tag
  *
- * The key of a value is HKDF-SHA-256 of the key-encryption key with the salt, for the algorithm: no two values share a key. What is authenticated
- * beside the ciphertext is everything up to the nonce, the store's id and the secret's name.
+ * The key of a value is HKDF-SHA-256 of the key-encryption key with the salt, for the algorithm: no two values share a key.
+ * What is authenticated beside the ciphertext is everything up to the nonce, the store's id and the secret's name.
  */
 import * as Aead from "effect/crypto/Aead"
 import * as Kdf from "effect/crypto/Kdf"

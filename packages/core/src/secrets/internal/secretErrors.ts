@@ -2,20 +2,19 @@
  * Why a `SecretStore` can fail.
  */
 import type { PlatformError } from "effect/PlatformError"
-import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { SecretName } from "./secretName.ts"
 
-const ErrorTypeId = "~@sallyport/core/SecretStore/SecretStoreError" as const
-
-// The platform's error says which operation failed, and the system's error below it says why ("ENOSPC: no space left on device").
+// The platform's error says which operation failed, and the system's error below it says why ("ENOSPC: no space left on
+// device").
 const describeCause = (cause: unknown): string => {
   if (!(cause instanceof Error)) return "the cause is unknown"
   return cause.cause instanceof Error ? `${cause.message} (${cause.cause.message})` : cause.message
 }
 
 /**
- * Reports a name outside the alphabet of `SecretName`, or one that the store keeps for itself (`reservedFor`). Nothing was read or written.
+ * Reports a name outside the alphabet of `SecretName`, or one that the store keeps for itself (`reservedFor`). Nothing was
+ * read or written.
  *
  * @category errors
  * @since 0.1.0
@@ -33,7 +32,8 @@ export class InvalidName extends Schema.TaggedError<InvalidName>()("InvalidName"
 }
 
 /**
- * Reports a stored value that is torn, truncated, altered or not written by this store. `location` is the file or row, `remedy` what an operator does.
+ * Reports a stored value that is torn, truncated, altered or not written by this store. `location` is the file or row,
+ * `remedy` what an operator does.
  *
  * @category errors
  * @since 0.1.0
@@ -49,7 +49,8 @@ export class Corrupt extends Schema.TaggedError<Corrupt>()("Corrupt", {
 }
 
 /**
- * Reports a file or directory that another caller can read, owns or has replaced by a link. `remedy` holds the exact command that mends it.
+ * Reports a file or directory that another caller can read, owns or has replaced by a link. `remedy` holds the exact
+ * command that mends it.
  *
  * @category errors
  * @since 0.1.0
@@ -83,7 +84,8 @@ export class Unusable extends Schema.TaggedError<Unusable>()("Unusable", {
 }
 
 /**
- * Reports that the storage refused an operation. `operation` is one of `SecretStore`'s, `secretName` the secret's name if there is one.
+ * Reports that the storage refused an operation. `operation` is one of `SecretStore`'s, `secretName` the secret's name if
+ * there is one.
  *
  * The value read afterwards is the old one or the new one, never a mixture. `cause` says which system call failed.
  *
@@ -149,20 +151,10 @@ export type SecretStoreErrorReason = typeof SecretStoreErrorReason.Type
 export class SecretStoreError extends Schema.TaggedError<SecretStoreError>()("SecretStoreError", {
   reason: SecretStoreErrorReason
 }) {
-  readonly [ErrorTypeId] = ErrorTypeId
-
   override get message(): string {
     return this.reason.message
   }
 }
-
-/**
- * Checks whether a value is a `SecretStoreError`, also one of another copy of this module.
- *
- * @category guards
- * @since 0.1.0
- */
-export const isSecretStoreError = (u: unknown): u is SecretStoreError => Predicate.hasProperty(u, ErrorTypeId)
 
 /** Says that something can be reached by others. */
 export const insecure = (location: string, problem: string, remedy: string): SecretStoreError =>

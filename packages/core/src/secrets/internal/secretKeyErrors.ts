@@ -1,10 +1,7 @@
 /**
  * Why encryption keys can be unavailable.
  */
-import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
-
-const ErrorTypeId = "~@sallyport/core/SecretKeys/SecretKeysError" as const
 
 const withRemedy = {
   /** Where the key was looked for: a variable, a file, a keyring. */
@@ -124,7 +121,8 @@ export const SecretKeysErrorReason = Schema.Union([
 export type SecretKeysErrorReason = typeof SecretKeysErrorReason.Type
 
 /**
- * Wraps every failure to get at a key; branch on `reason` with `Effect.catchReason`. Holds names of sources and ids of keys, never a key.
+ * Wraps every failure to get at a key; branch on `reason` with `Effect.catchReason`. Holds names of sources and ids of
+ * keys, never a key.
  *
  * @category errors
  * @since 0.1.0
@@ -132,20 +130,10 @@ export type SecretKeysErrorReason = typeof SecretKeysErrorReason.Type
 export class SecretKeysError extends Schema.TaggedError<SecretKeysError>()("SecretKeysError", {
   reason: SecretKeysErrorReason
 }) {
-  readonly [ErrorTypeId] = ErrorTypeId
-
   override get message(): string {
     return this.reason.message
   }
 }
-
-/**
- * Checks whether a value is a `SecretKeysError`, also one of another copy of this module.
- *
- * @category guards
- * @since 0.1.0
- */
-export const isSecretKeysError = (u: unknown): u is SecretKeysError => Predicate.hasProperty(u, ErrorTypeId)
 
 /** Says that what a source holds is not a key. */
 export const malformed = (source: string, problem: string, remedy: string): SecretKeysError =>

@@ -1,5 +1,6 @@
 /**
- * The secret of an underlying store that says which key-encryption keys exist: salts, costs and ids, newest first. It holds no key.
+ * The secret of an underlying store that says which key-encryption keys exist: salts, costs and ids, newest first. It holds
+ * no key.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"

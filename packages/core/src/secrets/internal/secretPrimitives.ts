@@ -21,8 +21,8 @@ export interface SecretVersion {
 /**
  * Describes the present state of a name: its value, or none when it was never set or was removed.
  *
- * `version` is what `Primitives.compareAndSet` compares: two states of a name with the same version hold the same value (or both none), also when
- * the value was removed and created again in between. 0 means that the name was never set.
+ * `version` is what `Primitives.compareAndSet` compares: two states of a name with the same version hold the same value (or
+ * both none), also when the value was removed and created again in between. 0 means that the name was never set.
  *
  * @category models
  * @since 0.1.0
@@ -41,7 +41,10 @@ export interface SecretState {
 export interface Primitives {
   /** Reads the present state of a name. */
   readonly read: (name: SecretName) => Effect.Effect<SecretState, SecretStoreError>
-  /** Stores `next` (none removes, with all kept versions) whatever was there, also over a value that cannot be read. Returns when durable. */
+  /**
+   * Stores `next` (none removes, with all kept versions) whatever was there, also over a value that cannot be read. Returns
+   * when durable.
+   */
   readonly write: (
     name: SecretName,
     next: Option.Option<Redacted.Redacted<Uint8Array>>
