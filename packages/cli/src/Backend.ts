@@ -103,7 +103,7 @@ export interface Options {
 const layerServices = Layer.mergeAll(
   BootstrapCredentialService.layerConfig,
   SessionCredentialService.layerConfig,
-  Layer.provideMerge(DeviceAuthorization.layer, ConnectClientStore.layerConfig),
+  Layer.provideMerge(DeviceAuthorization.layerConfig, ConnectClientStore.layerConfig),
   ConnectClientStore.layerSweeper(),
   Layer.provide(DpopProof.layerConfig, NodeProofSignature.layer),
   // The backend has one owner, and no organisations.
