@@ -98,9 +98,12 @@ export const ServerError = Schema.Union([
   WireError.IdempotencyConflict,
   WireError.TooManyRequests,
   WireError.Unavailable,
+  WireError.InternalError,
   WireError.OAuthError,
+  WireError.OAuthInvalidClient,
   WireError.OAuthTooManyRequests,
-  WireError.OAuthUnavailable
+  WireError.OAuthUnavailable,
+  WireError.OAuthInternalError
 ])
 /**
  * @see {@link ServerError}

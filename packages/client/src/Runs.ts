@@ -373,6 +373,17 @@ class Trail {
   }
 }
 
+const statuses = {
+  UnsupportedMediaType: 415,
+  TooManyRequests: 429,
+  Unavailable: 503,
+  OAuthError: 400,
+  OAuthInvalidClient: 401,
+  OAuthTooManyRequests: 429,
+  OAuthInternalError: 500,
+  OAuthUnavailable: 503
+}
+
 /** Turns the server's error about a run into a reason of this service. */
 const reasonOf = (refusal: Refusal | RunsErrorReason, runId: string | null): RunsErrorReason => {
   switch (refusal._tag) {
@@ -387,11 +398,13 @@ const reasonOf = (refusal: Refusal | RunsErrorReason, runId: string | null): Run
     case "Unavailable":
     case "TooManyRequests":
     case "UnsupportedMediaType":
-      return new UnexpectedAnswer({ status: 0, code: refusal.code, message: refusal.message })
+      return new UnexpectedAnswer({ status: statuses[refusal._tag], code: refusal.code, message: refusal.message })
     case "OAuthError":
+    case "OAuthInvalidClient":
     case "OAuthTooManyRequests":
     case "OAuthUnavailable":
-      return new UnexpectedAnswer({ status: 0, code: refusal.error, message: refusal.message })
+    case "OAuthInternalError":
+      return new UnexpectedAnswer({ status: statuses[refusal._tag], code: refusal.error, message: refusal.message })
     default:
       return refusal
   }

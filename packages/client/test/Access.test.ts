@@ -521,6 +521,13 @@ describe("an answer", () => {
       assert.strictEqual(unavailable.message, sentence)
       assert.isTrue(unavailable.isRetryable)
 
+      // A fault of the server is told as one: the same request would fail again.
+      answer = (response) => refuse(response, 500, { _tag: "InternalError", code: "internal_error" })
+      const fault = yield* Effect.flip(access.sessions)
+      assert.deepInclude(fault.reason, { _tag: "InternalError", traceId: "0".repeat(32) })
+      assert.strictEqual(fault.message, sentence)
+      assert.isFalse(fault.isRetryable)
+
       // A code of a later version is not interpreted, and its sentence is kept.
       answer = (response) => refuse(response, 409, { _tag: "Conflict", code: "later_code" })
       const later = yield* Effect.flip(access.sessions)

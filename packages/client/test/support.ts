@@ -280,7 +280,9 @@ export const refuse = (
   headers: Http.OutgoingHttpHeaders = {}
 ) => {
   response.writeHead(status, { "content-type": "application/json", ...headers })
-  response.end(JSON.stringify({ message: sentence, retryable: false, traceId: "0".repeat(32), ...error }))
+  response.end(
+    JSON.stringify({ message: sentence, retryable: error._tag === "Unavailable", traceId: "0".repeat(32), ...error })
+  )
 }
 
 export const sentence = "The server says what happened, and what to do next"

@@ -128,7 +128,7 @@ export const textOf = (response: HttpClientResponse.HttpClientResponse): Effect.
 
 /**
  * Reads an answer that is not a success. An answer without the contract's JSON, such as a proxy's page, is judged by
- * its status.
+ * its status. One that says that another attempt does not help is final, whatever its status.
  */
 export const failureOf = (
   response: HttpClientResponse.HttpClientResponse
@@ -141,7 +141,8 @@ export const failureOf = (
       const json = parseJson(text)
       const answer = Option.getOrUndefined(decodeServerError(json))
       const sentence = Option.getOrUndefined(decodeSentence(json))
-      if (status >= 500 || retryStatuses.has(status)) {
+      const mayHelp = answer === undefined || new ClientError({ reason: answer }).isRetryable
+      if (mayHelp && (status >= 500 || retryStatuses.has(status))) {
         return Effect.fail(
           new Broken({
             kind: "unavailable",

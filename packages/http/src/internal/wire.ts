@@ -114,7 +114,8 @@ export const oauthRateLimited = (
       }))
   )
 
-const fault = "The server has a fault; its log has the cause, under this trace id"
+/** Names the trace id, as pages and programs show the sentence alone. */
+const faultUnder = (traceId: string) => `The server has a fault. Its log has the cause under the trace id ${traceId}`
 
 /** Fails with a 500, and logs the defect that the caller is not told. */
 const internal = <E extends object>(error: (traceId: string) => E) => (defect: unknown): Effect.Effect<never, E> =>
@@ -126,13 +127,13 @@ const internal = <E extends object>(error: (traceId: string) => E) => (defect: u
     ))
 
 export const internalError = internal((traceId) =>
-  new WireError.InternalError({ code: "internal_error", message: fault, retryable: false, traceId })
+  new WireError.InternalError({ code: "internal_error", message: faultUnder(traceId), retryable: false, traceId })
 )
 export const oauthInternalError = internal((traceId) =>
   new WireError.OAuthInternalError({
     error: "server_error",
     code: "internal_error",
-    error_description: fault,
+    error_description: faultUnder(traceId),
     retryable: false,
     traceId
   })
