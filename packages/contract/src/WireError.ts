@@ -252,8 +252,8 @@ export class OAuthTooManyRequests extends Schema.TaggedError<OAuthTooManyRequest
 }
 
 /**
- * Answers 401 at the token endpoint, in the form of {@link OAuthError}: the request has an `Authorization` header, and clients
- * here have nothing to authenticate with.
+ * Answers 401 in the form of {@link OAuthError}. At the token endpoint the request has an `Authorization` header, and clients
+ * here have nothing to authenticate with. At the introspection endpoint it does not come from the server of a resource.
  *
  * @category errors
  * @since 0.1.0

@@ -25,8 +25,7 @@ import { Device, endlessSessionId, Session } from "@sallyport/core/access/Sessio
 import {
   SessionCredentialError,
   SessionCredentialService,
-  TicketRefused,
-  type Use
+  TicketRefused
 } from "@sallyport/core/access/SessionCredentialService"
 import { boundedRequest } from "@sallyport/core/BoundedHttp"
 import * as Input from "@sallyport/core/Input"
@@ -50,6 +49,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Address from "./internal/address.ts"
 import * as ClosableUpgrade from "./internal/closableUpgrade.ts"
+import { verifyFirst } from "./internal/cookieSession.ts"
 import * as Cors from "./internal/cors.ts"
 import * as Dpop from "./internal/dpop.ts"
 import * as Hosts from "./internal/hosts.ts"
@@ -297,21 +297,6 @@ const boundSession = (token: Redacted.Redacted) =>
       ReplayStoreUnavailable: (reason) => Wire.unavailable(reason)
     }, (reason) => Effect.die(reason))
   )
-
-/** Returns the session of the first token that has one, and fails as the last does. */
-const verifyFirst = (
-  sessions: SessionCredentialService["Service"],
-  [token, ...others]: Arr.NonEmptyReadonlyArray<Redacted.Redacted>,
-  use: Use
-): Effect.Effect<Session, SessionCredentialError> =>
-  Arr.isReadonlyArrayNonEmpty(others)
-    ? Effect.catchReason(
-      sessions.verify(token, use),
-      "SessionCredentialError",
-      "SessionRefused",
-      () => verifyFirst(sessions, others, use)
-    )
-    : sessions.verify(token, use)
 
 /** Returns the session of whichever credential counts. */
 const prove = Effect.gen(function*() {
@@ -593,7 +578,7 @@ const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
     HttpServerResponse.setHeaders(response, {
       "x-content-type-options": "nosniff",
       ...(response.status === 503 ? Wire.retrySoon : {}),
-      ...(response.headers["cache-control"] === undefined ? { "cache-control": "no-store", pragma: "no-cache" } : {})
+      ...(response.headers["cache-control"] === undefined ? Wire.noStore : {})
     })
   )
 )

@@ -103,7 +103,8 @@ const Repositories = Layer.mergeAll(
         ...store,
         sessions: probed(probe, "sessions", failed, store.sessions),
         links: probed(probe, "links", failed, store.links),
-        clients: probed(probe, "clients", failed, store.clients)
+        clients: probed(probe, "clients", failed, store.clients),
+        codes: probed(probe, "codes", failed, store.codes)
       })
     })
   ).pipe(Layer.provide(layerMemory)),

@@ -48,6 +48,9 @@ const retryAfter = (seconds: number) =>
     Effect.succeed(HttpServerResponse.setHeader(response, "retry-after", String(seconds)))
   )
 
+/** Keeps an answer out of every cache (RFC 6749 section 5.1). */
+export const noStore = { "cache-control": "no-store", pragma: "no-cache" }
+
 /** Says on a 503 that another request may be answered soon (RFC 9110 section 10.2.3). */
 export const retrySoon = { "retry-after": "1" }
 
@@ -147,8 +150,8 @@ export const oauthAccessDenied = oauthFailure("access_denied")
 export const oauthExpiredToken = oauthFailure("expired_token")
 export const oauthInvalidClient = oauthFailure("invalid_client")
 export const oauthInvalidTarget = oauthFailure("invalid_target")
-/** Fails with a 401 for a client that authenticates, though none can. */
-export const oauthNoClientAuthentication = (reason: Reason) =>
+/** Fails with a 401 for a caller that does not authenticate as it has to, or that does though none can. */
+export const oauthUnauthenticated = (reason: Reason) =>
   Effect.andThen(
     HttpEffect.appendPreResponseHandler((_request, response) =>
       Effect.succeed(HttpServerResponse.setHeader(response, "www-authenticate", "Basic realm=\"sallyport\""))
@@ -239,6 +242,21 @@ const stopped = {
 /** Returns the answer to a request that the server does not get to the end of, because it stops. */
 export const whenStopped = Effect.map(Effect.flip(ending(stopped)), (error) => toResponse(error))
 
+const oauthStatuses = { OAuthError: 400, OAuthInvalidClient: 401, OAuthUnavailable: 503 }
+
+const encodeOauth = Schema.encodeSync(
+  Schema.Union([WireError.OAuthError, WireError.OAuthInvalidClient, WireError.OAuthUnavailable])
+)
+
+/** Returns the answer that a route without a contract gives in OAuth's form. */
+export const oauthToResponse = (
+  error: WireError.OAuthError | WireError.OAuthInvalidClient | WireError.OAuthUnavailable
+): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.jsonUnsafe(encodeOauth(error), {
+    status: oauthStatuses[error._tag],
+    headers: { ...noStore, ...(error._tag === "OAuthUnavailable" ? retrySoon : {}) }
+  })
+
 /** Returns the same for the token endpoint. */
 export const oauthWhenStopped = Effect.map(
   Effect.flip(
@@ -249,11 +267,7 @@ export const oauthWhenStopped = Effect.map(
         traceId
       }))
   ),
-  (error) =>
-    HttpServerResponse.jsonUnsafe(Schema.encodeSync(WireError.OAuthUnavailable)(error), {
-      status: 503,
-      headers: retrySoon
-    })
+  oauthToResponse
 )
 
 /** How many entries a page of a list holds at most. */
@@ -328,7 +342,8 @@ export const runView = (run: Run): RunView =>
   })
 
 /** The errors of a request that is turned away, with which status each is answered. */
-const statusByTag = {
+export const statusByTag = {
+  InvalidRequest: 400,
   Unauthorized: 401,
   Forbidden: 403,
   TooLarge: 413,
