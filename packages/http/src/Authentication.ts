@@ -376,9 +376,7 @@ const admit = (
   const parameters = { error: "insufficient_scope", scope: needed.join(" ") }
   return Effect.andThen(
     session.method === "dpop-access-token" ? dpopChallenge(parameters) : challenge(parameters),
-    Wire.scopeRequired({
-      message: `This needs the scope ${missing.join(", ")}, which your session does not have`
-    })
+    Wire.scopeRequired(missing)
   )
 }
 

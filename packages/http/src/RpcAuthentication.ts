@@ -235,9 +235,7 @@ export const layer: Layer.Layer<
       scopes: ReadonlyArray<AccessScope.AccessScope>
     ): Effect.Effect<void, Forbidden> => {
       const missing = AccessScope.missing(session.scopes, scopes)
-      return missing.length === 0 ? Effect.void : Wire.scopeRequired({
-        message: `This needs the scope ${missing.join(", ")}, which your session does not have`
-      })
+      return missing.length === 0 ? Effect.void : Wire.scopeRequired(missing)
     }
 
     return Effect.fnUntraced(function*(effect, { headers, rpc }) {

@@ -16,8 +16,8 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as EventStream from "./EventStream.ts"
+import * as RunEventStream from "./internal/runEventStream.ts"
 import * as Wire from "./internal/wire.ts"
-import * as RunEventStream from "./RunEventStream.ts"
 import { RunProgram } from "./RunProgram.ts"
 
 const ownerOf = (session: Session): RunOwner => ({ subject: session.subject })

@@ -197,7 +197,10 @@ export const invalidCredential = ({ ended, message }: Reason & { readonly ended?
       traceId,
       ...(ended === undefined ? {} : { ended })
     }))
-export const scopeRequired = failure(WireError.Forbidden, "scope_required")
+const lackingScope = failure(WireError.Forbidden, "scope_required")
+/** Fails with a 403 that names the scopes that a session lacks. */
+export const scopeRequired = (missing: ReadonlyArray<string>) =>
+  lackingScope({ message: `This needs the scope ${missing.join(", ")}, which your session does not have` })
 export const scopeNotHeld = failure(WireError.Forbidden, "scope_not_held")
 export const methodNotOffered = failure(WireError.Forbidden, "method_not_offered")
 export const crossOrigin = failure(WireError.Forbidden, "cross_origin")
