@@ -18,7 +18,7 @@ import * as Stream from "effect/Stream"
 import { ClientError, UnexpectedAnswer } from "./ClientError.ts"
 import { Connection } from "./Connection.ts"
 import { Broken, garbled, type Refusal } from "./internal/answer.ts"
-import { type Budget, makeBudget } from "./internal/budget.ts"
+import { makeBudget } from "./internal/budget.ts"
 import { noContent, read, type Step } from "./internal/eventReader.ts"
 import { defaults } from "./internal/runsOptions.ts"
 import { ReconnectHints } from "./ReconnectHints.ts"
@@ -212,17 +212,6 @@ const make = Effect.gen(function*() {
         return { _tag: "Emit", value: view }
       }
 
-      const retries = makeBudget({ ...settings, maxAttempts: Infinity, maxDuration: Infinity }, hints)
-      const lost = Effect.suspend(() => {
-        view = { ...view, connected: false }
-        return Queue.offer(queue, view)
-      })
-      // There is no last attempt: a page that stays open goes on when its server is back.
-      const budget: Budget = {
-        ...retries,
-        spend: (broken, startedAt) => Effect.andThen(lost, retries.spend(broken, startedAt)),
-        pause: (broken) => Effect.andThen(lost, retries.pause(broken))
-      }
       yield* read({
         connect: Effect.suspend(() =>
           api.follow({
@@ -230,19 +219,18 @@ const make = Effect.gen(function*() {
             query: {},
             responseMode: "response-only"
           })
-        ).pipe(
-          // A connection that resumes may have nothing to say for a long time.
-          Effect.tap(({ status }) => {
-            if (!known || status !== 200) return Effect.void
-            view = { ...view, connected: true }
-            return Queue.offer(queue, view)
-          })
         ),
         take,
-        budget,
-        idleTimeout: settings.idleTimeout,
-        steadyAfter: settings.steadyAfter,
-        maxEventLength: settings.maxEventLength
+        // There is no last attempt: a page that stays open goes on when its server is back.
+        budget: makeBudget({ ...settings, maxAttempts: Infinity, maxDuration: Infinity }, hints),
+        settings,
+        onConnection: (isOpen) =>
+          Effect.suspend(() => {
+            // A connection that resumes may have nothing to say for a long time. The first one begins with a snapshot.
+            if (isOpen && !known) return Effect.void
+            view = { ...view, connected: isOpen }
+            return Effect.asVoid(Queue.offer(queue, view))
+          })
       }).pipe(
         Stream.runForEach((view) => Queue.offer(queue, view)),
         Effect.catch((error) => Queue.fail(queue, new ClientError({ reason: reasonOf(error) })))

@@ -392,7 +392,6 @@ describe("the token", () => {
     return Layer.provide(
       Credentials.layerBearer,
       Layer.succeed(TokenStorage.TokenStorage, {
-        get: operation === "get" ? storage : Effect.succeedNone,
         tokens: operation === "get" ? storage : Effect.succeedNone,
         set: () => operation === "set" ? storage : Effect.void,
         remove: Effect.void,
