@@ -40,7 +40,7 @@ export type Device = typeof Contract.FeedSession.Type
 export type OpenLink = typeof Contract.FeedPairingLink.Type
 
 /**
- * Describes a client that connects, or asks to connect, through a relay.
+ * Describes a client that connects through a relay, or a device that comes in by a code, or asks to.
  *
  * @category models
  * @since 0.1.0
@@ -70,7 +70,7 @@ export interface AccessView {
   readonly revision: number
   readonly devices: ReadonlyArray<Device>
   readonly links: ReadonlyArray<OpenLink>
-  /** The clients of the relay; none if the server offers no relay, or this session may not decide about clients. */
+  /** Devices and the clients of a relay; none if the server lets in neither, or this session may not decide about them. */
   readonly clients: Option.Option<ReadonlyArray<ConnectClient>>
   /** The approval mode; none if the server did not say it. Show neither mode then. */
   readonly mode: Option.Option<string>

@@ -163,7 +163,8 @@ export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>
 ) {}
 
 /**
- * Answers 429: there were too many wrong codes. `Retry-After` says in how many seconds to try again.
+ * Answers 429: there were too many wrong codes, connections of the session, or requests for scopes. `Retry-After` says in how
+ * many seconds to try again.
  *
  * @category errors
  * @since 0.1.0

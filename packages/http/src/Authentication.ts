@@ -120,8 +120,8 @@ const checkSender = (policy: Descriptor, options: { readonly vouched: boolean })
       case "insecure":
         return Wire.crossOrigin({
           message:
-            "This server is for https: over plain http a browser keeps no session that others on the network could " +
-            "not take. Open its https address" + (policy.publicUrl === undefined ? "" : `, ${policy.publicUrl.origin}`)
+            "This server signs browsers in over https only: over plain http others on the network could take the " +
+            "session. Open its https address" + (policy.publicUrl === undefined ? "" : `, ${policy.publicUrl.origin}`)
         })
       case "foreign":
         return Wire.crossOrigin({
@@ -299,7 +299,7 @@ const boundSession = (token: Redacted.Redacted) =>
   )
 
 /** Returns the session of whichever credential counts. */
-const prove = Effect.gen(function*() {
+const sessionOfRequest = Effect.gen(function*() {
   const request = yield* HttpServerRequest.HttpServerRequest
   const policy = yield* AuthPolicy
   if (policy.kind === "unsafe-no-auth") return Option.some(yield* endless)
@@ -332,7 +332,7 @@ const prove = Effect.gen(function*() {
 })
 
 /** Answers what is wrong with a credential, and logs the reason that the answer keeps to itself. */
-const turnAway = <A, R>(
+const answerRefusal = <A, R>(
   effect: Effect.Effect<A, SessionCredentialError | AuthenticationError, R>
 ): Effect.Effect<A, AuthenticationError, R | HttpServerRequest.HttpServerRequest> =>
   Effect.catchReasons(effect, "SessionCredentialError", {
@@ -362,10 +362,10 @@ export const authenticate: Effect.Effect<
   Option.Option<Session>,
   AuthenticationError,
   HttpServerRequest.HttpServerRequest | SessionCredentialService | AuthPolicy
-> = turnAway(prove)
+> = answerRefusal(sessionOfRequest)
 
-/** Lets a session go on that holds every one of some scopes. */
-const admit = (
+/** Returns a session that holds every one of some scopes, and fails for another. */
+const checkScopes = (
   session: Session,
   scopes: ReadonlyArray<AccessScope.AccessScope>
 ): Effect.Effect<Session, Forbidden, HttpServerRequest.HttpServerRequest> => {
@@ -397,7 +397,7 @@ export const requireSession = (scopes: ReadonlyArray<AccessScope.AccessScope>): 
     HttpServerRequest.HttpServerRequest | AuthPolicy
   > =>
     Option.isSome(session)
-      ? admit(session.value, scopes)
+      ? checkScopes(session.value, scopes)
       : Effect.andThen(openChallenge, Wire.unauthorized({ message: "Sign in first" })))
 
 const plainBearer = /^Bearer ([A-Za-z0-9._-]+)$/
@@ -434,17 +434,17 @@ const requireWith = (
   const policy = Context.get(context, AuthPolicy)
   const sessions = Context.get(context, SessionCredentialService)
   const use = { resource }
-  const everyOther = Effect.provideContext(requireSession(scopes), context)
+  const withAnyCredential = Effect.provideContext(requireSession(scopes), context)
   return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
     const token = plainToken(request, policy)
     return token === undefined
-      ? everyOther
+      ? withAnyCredential
       : Effect.matchEffect(sessions.verify(token, use), {
-        onFailure: (error) => Effect.provideContext(turnAway(Effect.fail(error)), context),
+        onFailure: (error) => Effect.provideContext(answerRefusal(Effect.fail(error)), context),
         onSuccess: (session) =>
           AccessScope.missing(session.scopes, scopes).length === 0
             ? Effect.succeed(session)
-            : Effect.provideContext(admit(session, scopes), context)
+            : Effect.provideContext(checkScopes(session, scopes), context)
       })
   })
 }
@@ -527,7 +527,7 @@ export const guard = (
       yield* checkResource(options?.resource)
       const scopes = scope === null ? [] : typeof scope === "string" ? [scope] : scope
       const session = requireWith(context, scopes, options?.resource)
-      const admit = yield* EventStream.makeAdmission
+      const countConnection = yield* EventStream.makeAdmission
       const harden = Edge.harden(Context.get(context, AuthPolicy))
       const sessions = Context.get(context, SessionCredentialService)
       return (httpEffect) =>
@@ -536,7 +536,7 @@ export const guard = (
           Effect.tap((session) =>
             Effect.flatMap(
               HttpServerRequest.HttpServerRequest,
-              (request) => isUpgrade(request) ? admit(session) : Effect.void
+              (request) => isUpgrade(request) ? countConnection(session) : Effect.void
             )
           ),
           Effect.matchEffect({

@@ -136,7 +136,7 @@ const answerResourceMetadata = Effect.gen(function*() {
 const redirect = (location: string) =>
   HttpServerResponse.redirect(location, { status: 303, headers: { ...Wire.noStore, "referrer-policy": "no-referrer" } })
 
-/** Says of what a form has to be one that was shown. */
+/** Returns what a form is sealed with: it counts only for the request and the session that it was shown for. */
 const sealedText = (request: Requests.AuthorizationRequest, sessionId: string): string =>
   JSON.stringify([
     sessionId,

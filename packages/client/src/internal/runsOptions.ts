@@ -24,7 +24,7 @@ export class InvalidRunsOptions extends Schema.TaggedError<InvalidRunsOptions>()
 /**
  * Lists the options of runs; each has a default. They bound the attempts without progress; an event is progress.
  *
- * @category models
+ * @category options
  * @since 0.1.0
  */
 export interface Options {
