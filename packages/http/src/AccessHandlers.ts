@@ -15,8 +15,8 @@ import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { isUpgrade } from "./Authentication.ts"
 import * as EventStream from "./EventStream.ts"
+import { isUpgrade } from "./internal/origin.ts"
 import * as Wire from "./internal/wire.ts"
 
 const encodeSnapshot = Schema.encodeSync(Schema.fromJsonString(feedData.snapshot))

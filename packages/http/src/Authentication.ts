@@ -19,7 +19,7 @@ import {
 import type { Forbidden, TooLarge, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import { AuthorizationServer } from "@sallyport/core/access/AuthorizationServer"
-import { AuthPolicy, type Descriptor, isLoopback } from "@sallyport/core/access/AuthPolicy"
+import { AuthPolicy, type Descriptor } from "@sallyport/core/access/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { Device, endlessSessionId, Session } from "@sallyport/core/access/Session"
 import {
@@ -47,12 +47,13 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Address from "./internal/address.ts"
+import { challenge, CurrentResource, dpopChallenge, openChallenge } from "./internal/challenge.ts"
 import * as ClosableUpgrade from "./internal/closableUpgrade.ts"
 import { verifyFirst } from "./internal/cookieSession.ts"
 import * as Cors from "./internal/cors.ts"
 import * as Dpop from "./internal/dpop.ts"
 import * as Hosts from "./internal/hosts.ts"
+import { changesState, checkSender, isUpgrade } from "./internal/origin.ts"
 import * as Wire from "./internal/wire.ts"
 import * as Edge from "./Edge.ts"
 import * as EventStream from "./EventStream.ts"
@@ -67,165 +68,8 @@ import * as SessionCookie from "./SessionCookie.ts"
 export type AuthenticationError = Unauthorized | Forbidden | Unavailable
 
 // -----------------------------------------------------------------------------
-// Origin
-// -----------------------------------------------------------------------------
-
-/**
- * Tells whether a request asks for a WebSocket.
- *
- * @category predicates
- * @since 0.1.0
- */
-export const isUpgrade = (request: HttpServerRequest.HttpServerRequest): boolean =>
-  request.headers.upgrade?.toLowerCase() === "websocket"
-
-/** Tells whether a request can change something, so that another site must not make a browser send it. */
-const changesState = (request: HttpServerRequest.HttpServerRequest): boolean =>
-  isUpgrade(request) || (request.method !== "GET" && request.method !== "HEAD" && request.method !== "OPTIONS")
-
-/**
- * Says which page sends a request, as far as its browser tells: one of this server, one of its host without TLS, one of
- * another origin, or `untold`. Only a browser tells, by `Sec-Fetch-Site` (Fetch Metadata) or by `Origin`.
- *
- * A page of this server has the host that the request was sent to, or the origin of the public URL. Behind TLS an `http`
- * page of the same host is another origin: anyone on the network can make one.
- */
-const senderOf = (
-  request: HttpServerRequest.HttpServerRequest,
-  { publicUrl, secureCookies }: Descriptor
-): "own" | "insecure" | "foreign" | "untold" => {
-  const { host, origin: claimed, "sec-fetch-site": site } = request.headers
-  if (site !== undefined) return site === "same-origin" ? "own" : "foreign"
-  if (claimed === undefined) return "untold"
-  const origin = URL.parse(claimed)
-  if (origin === null) return "foreign"
-  if (origin.origin === publicUrl?.origin) return "own"
-  // Parsed as the origin was, so that a spelt-out default port makes no difference.
-  const same = host !== undefined && URL.parse(`${origin.protocol}//${host}`)?.host === origin.host
-  const secure = secureCookies || publicUrl?.protocol === "https:"
-  const insecure = secure && origin.protocol !== "https:" && !isLoopback(origin.hostname)
-  if (insecure && (same || origin.hostname === publicUrl?.hostname)) return "insecure"
-  return same ? "own" : "foreign"
-}
-
-/**
- * Fails if a page that is not one of this server sends the current request, or, if `vouched`, unless a page of this server
- * does.
- */
-const checkSender = (policy: Descriptor, options: { readonly vouched: boolean }) =>
-  Effect.flatMap(HttpServerRequest.HttpServerRequest, (request): Effect.Effect<void, Forbidden> => {
-    switch (senderOf(request, policy)) {
-      case "own":
-        return Effect.void
-      case "insecure":
-        return Wire.crossOrigin({
-          message:
-            "This server signs browsers in over https only: over plain http others on the network could take the " +
-            "session. Open its https address" + (policy.publicUrl === undefined ? "" : `, ${policy.publicUrl.origin}`)
-        })
-      case "foreign":
-        return Wire.crossOrigin({
-          message:
-            "A page of another origin sent this request, and this server takes it from its own pages only. If this " +
-            "page is one of its own, its address has to be the server's public URL"
-        })
-      case "untold":
-        return options.vouched
-          ? Wire.crossOrigin({
-            message:
-              "A request that uses the session cookie must come from a page of this server, and say so with an " +
-              "Origin or Sec-Fetch-Site header; use a bearer token elsewhere"
-          })
-          : Effect.void
-    }
-  })
-
-/**
- * Fails if a page of another origin sends the current request. One of which no browser tells where it comes from, as
- * `curl` sends it, passes unless a page of this server has to vouch for it.
- *
- * @category operations
- * @since 0.1.0
- */
-export const checkOrigin = (options: { readonly vouched: boolean }): Effect.Effect<
-  void,
-  Forbidden,
-  HttpServerRequest.HttpServerRequest | AuthPolicy
-> => Effect.flatMap(AuthPolicy, (policy) => checkSender(policy, options))
-
-// -----------------------------------------------------------------------------
 // Authentication
 // -----------------------------------------------------------------------------
-
-/**
- * Says, on an answer 401 or 403 to the current request, how to do better (RFC 9110 section 11.6.1), with further
- * parameters as RFC 6750 section 3 defines them.
- *
- * @category responses
- * @since 0.1.0
- */
-export const challenge = (
-  parameters: Readonly<Record<string, string>> = {}
-): Effect.Effect<void, never, HttpServerRequest.HttpServerRequest> => {
-  return setChallenges([["Bearer", parameters]])
-}
-
-/** Names the resource of the current request as an authorization server knows it, or nothing if it is the API. */
-const CurrentResource = Context.Reference<string | undefined>("@sallyport/http/Authentication/CurrentResource", {
-  defaultValue: () => undefined
-})
-
-/**
- * Says where the metadata of the current request's resource is (RFC 9728 section 5.1), and what to ask for: all that a client
- * can be granted for it, so that it comes back once. Nothing if this is no authorization server.
- */
-const discovery = Effect.gen(function*() {
-  const server = Option.getOrUndefined(yield* Effect.serviceOption(AuthorizationServer))
-  const policy = Option.getOrUndefined(yield* Effect.serviceOption(AuthPolicy))
-  if (server === undefined || policy === undefined) return {}
-  const base = yield* Effect.provideService(Address.base, AuthPolicy, policy)
-  if (base === "") return {}
-  const resource = yield* CurrentResource
-  const { scopes } = server.resources.find((one) => one.resource === resource) ?? server
-  const path = `${new URL(base).pathname}${resource ?? server.prefix}`.replace(/^\/(?=\/)|^\/$/, "")
-  return {
-    resource_metadata: `${new URL(base).origin}/.well-known/oauth-protected-resource${path}`,
-    ...(scopes.length === 0 ? {} : { scope: scopes.join(" ") })
-  }
-})
-
-/**
- * Says the same for a request with a bound token: which algorithms a proof may have, and what is wrong (RFC 9449 section
- * 7.1).
- */
-const dpopChallenge = (parameters: Readonly<Record<string, string>> = {}) =>
-  setChallenges([["DPoP", { ...parameters, algs: Dpop.algs }]])
-
-/** Says for a request without a credential which ones are taken. */
-const openChallenge = Effect.flatMap(
-  Dpop.offered,
-  (dpop) => setChallenges(Option.isSome(dpop) ? [["Bearer", {}], ["DPoP", { algs: Dpop.algs }]] : [["Bearer", {}]])
-)
-
-const setChallenges = (
-  challenges: ReadonlyArray<readonly [scheme: string, parameters: Readonly<Record<string, string>>]>
-): Effect.Effect<void, never, HttpServerRequest.HttpServerRequest> => {
-  return Effect.flatMap(discovery, (discovery) => {
-    const value = challenges.map(([scheme, parameters], index) =>
-      `${scheme} ${
-        Object.entries({ realm: "sallyport", ...(index === 0 ? discovery : {}), ...parameters })
-          .map(([key, text]) => `${key}="${text}"`).join(", ")
-      }`
-    ).join(", ")
-    return HttpEffect.appendPreResponseHandler((_request, response) =>
-      Effect.succeed(
-        response.status === 401 || response.status === 403
-          ? HttpServerResponse.setHeader(response, "www-authenticate", value)
-          : response
-      )
-    )
-  })
-}
 
 const authorizationForm = /^(Bearer|DPoP) +([^\s]+) *$/i
 
