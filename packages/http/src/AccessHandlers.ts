@@ -107,7 +107,7 @@ export const layer = HttpApiBuilder.group(
   Effect.fn(function*(handlers) {
     const feed = yield* AccessFeed
     const endOf = yield* EventStream.makeEnding
-    const admit = yield* EventStream.makeAdmission
+    const countConnection = yield* EventStream.makeAdmission
     const heartbeatInterval = yield* EventStream.HeartbeatInterval
 
     return handlers.handleAll({
@@ -150,7 +150,7 @@ export const layer = HttpApiBuilder.group(
             message: `${JSON.stringify(text)} is not a revision; give the id of the last event seen, or none`
           })
         }
-        yield* admit(session)
+        yield* countConnection(session)
         const events = feed.subscribe({ after: Option.getOrUndefined(after), reader: session }).pipe(
           Stream.map(wireEvent(session.id)),
           Stream.mapError(failureOf)
