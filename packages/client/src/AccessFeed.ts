@@ -87,7 +87,8 @@ export interface AccessView {
 export class AccessFeed extends Context.Service<AccessFeed, {
   /**
    * Emits who has access, now and after each change. After a lost connection it emits the last view as not connected, and
-   * tries again until the server answers, from the last revision. It fails if the session ended, or may not read this.
+   * tries again until the server answers, from the last revision. It fails if the session ended or may not read this, or
+   * if the server has a fault.
    */
   readonly follow: Stream.Stream<AccessView, ClientError>
 }>()("@sallyport/client/AccessFeed") {}
