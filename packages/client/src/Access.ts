@@ -174,7 +174,6 @@ export class Access extends Context.Service<Access, {
 
 const logoutPath = HttpApiClient.urlBuilder(SallyportApi).session.logout()
 const responseMode = "response-only"
-const limit = Duration.seconds(30)
 
 /** How often pairing is asked again. The last request leaves within the minute in which the server answers it. */
 const pairing: BudgetSettings = {
@@ -182,7 +181,7 @@ const pairing: BudgetSettings = {
   maxDuration: 45_000,
   baseDelay: 500,
   maxDelay: 4_000,
-  maxAttemptDuration: Duration.toMillis(limit)
+  maxAttemptDuration: Duration.toMillis(Answer.limit)
 }
 
 const Nothing = Schema.Null
@@ -213,11 +212,6 @@ const make = Effect.gen(function*() {
     return SubscriptionRef.set(known, Option.none())
   })
 
-  const request = <S extends Schema.ConstraintDecoder<unknown>>(
-    send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
-    schema: S
-  ) => Answer.request(send, schema, limit)
-
   // The attempt that may have used up its code without an answer.
   let attempt: { readonly code: Redacted.Redacted; readonly key: Redacted.Redacted } | undefined
   const attemptKey = Effect.fnUntraced(function*(code: Redacted.Redacted) {
@@ -235,14 +229,15 @@ const make = Effect.gen(function*() {
     const budget = makeBudget(pairing, hints)
     while (true) {
       const startedAt = yield* now
-      const answer = yield* Effect.result(Answer.call(send, schema, limit))
+      const answer = yield* Effect.result(Answer.call(send, schema, Answer.limit))
       if (Result.isSuccess(answer)) {
         attempt = undefined
         return answer.success
       }
       const { failure } = answer
-      if (failure._tag !== "Broken") return yield* new ClientError({ reason: failure })
-      if (failure.answer !== undefined) return yield* new ClientError({ reason: failure.answer })
+      if (failure._tag !== "Broken" || failure.answer !== undefined) {
+        return yield* new ClientError({ reason: Answer.lastFailure(failure) })
+      }
       yield* Effect.mapError(budget.spend(failure, startedAt), (reason) => new ClientError({ reason }))
     }
   })
@@ -253,13 +248,18 @@ const make = Effect.gen(function*() {
   const guarded = <S extends Schema.ConstraintDecoder<unknown>>(
     send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
     schema: S
-  ) => Effect.tapErrorTag(request(send, schema), "ClientError", (error) => isSignedOut(error) ? forget : Effect.void)
+  ) =>
+    Effect.tapErrorTag(
+      Answer.request(send, schema),
+      "ClientError",
+      (error) => isSignedOut(error) ? forget : Effect.void
+    )
 
-  const askState = request(api.session.state({ responseMode }), SessionState).pipe(
+  const askState = Answer.request(api.session.state({ responseMode }), SessionState).pipe(
     // The server refuses an expired token with an error instead of answering "signed out". It means the same here.
     Effect.catchIf(
       (error) => isSignedOut(error) && credentials.exchange === "token",
-      () => request(open.session.state({ responseMode }), SessionState)
+      () => Answer.request(open.session.state({ responseMode }), SessionState)
     )
   )
 
@@ -328,7 +328,7 @@ const make = Effect.gen(function*() {
     refresh,
     changes: SubscriptionRef.changes(known),
     preview: Effect.fn("Access.preview")((code) =>
-      request(exchanging.session.preview({ payload: { credential: code }, responseMode }), PairingPreview)
+      Answer.request(exchanging.session.preview({ payload: { credential: code }, responseMode }), PairingPreview)
     ),
     pair: Effect.fn("Access.pair")(function*(options) {
       // The state is forgotten before and after, and also if it fails: the answer may be lost although the cookie was

@@ -18,7 +18,7 @@ import * as Stream from "effect/Stream"
 import { ClientError, UnexpectedAnswer } from "./ClientError.ts"
 import { Connection } from "./Connection.ts"
 import { Broken, garbled, type Refusal } from "./internal/answer.ts"
-import { type Budget, makeBudget } from "./internal/budget.ts"
+import { makeBudget } from "./internal/budget.ts"
 import { noContent, read, type Step } from "./internal/eventReader.ts"
 import { defaults } from "./internal/runsOptions.ts"
 import { ReconnectHints } from "./ReconnectHints.ts"
@@ -40,7 +40,7 @@ export type Device = typeof Contract.FeedSession.Type
 export type OpenLink = typeof Contract.FeedPairingLink.Type
 
 /**
- * Describes a client that connects, or asks to connect, through a relay.
+ * Describes a client that connects through a relay, or a device that comes in by a code, or asks to.
  *
  * @category models
  * @since 0.1.0
@@ -70,7 +70,7 @@ export interface AccessView {
   readonly revision: number
   readonly devices: ReadonlyArray<Device>
   readonly links: ReadonlyArray<OpenLink>
-  /** The clients of the relay; none if the server offers no relay, or this session may not decide about clients. */
+  /** Devices and the clients of a relay; none if the server lets in neither, or this session may not decide about them. */
   readonly clients: Option.Option<ReadonlyArray<ConnectClient>>
   /** The approval mode; none if the server did not say it. Show neither mode then. */
   readonly mode: Option.Option<string>
@@ -87,7 +87,8 @@ export interface AccessView {
 export class AccessFeed extends Context.Service<AccessFeed, {
   /**
    * Emits who has access, now and after each change. After a lost connection it emits the last view as not connected, and
-   * tries again until the server answers, from the last revision. It fails if the session ended, or may not read this.
+   * tries again until the server answers, from the last revision. It fails if the session ended or may not read this, or
+   * if the server has a fault.
    */
   readonly follow: Stream.Stream<AccessView, ClientError>
 }>()("@sallyport/client/AccessFeed") {}
@@ -212,17 +213,6 @@ const make = Effect.gen(function*() {
         return { _tag: "Emit", value: view }
       }
 
-      const retries = makeBudget({ ...settings, maxAttempts: Infinity, maxDuration: Infinity }, hints)
-      const lost = Effect.suspend(() => {
-        view = { ...view, connected: false }
-        return Queue.offer(queue, view)
-      })
-      // There is no last attempt: a page that stays open goes on when its server is back.
-      const budget: Budget = {
-        ...retries,
-        spend: (broken, startedAt) => Effect.andThen(lost, retries.spend(broken, startedAt)),
-        pause: (broken) => Effect.andThen(lost, retries.pause(broken))
-      }
       yield* read({
         connect: Effect.suspend(() =>
           api.follow({
@@ -230,19 +220,18 @@ const make = Effect.gen(function*() {
             query: {},
             responseMode: "response-only"
           })
-        ).pipe(
-          // A connection that resumes may have nothing to say for a long time.
-          Effect.tap(({ status }) => {
-            if (!known || status !== 200) return Effect.void
-            view = { ...view, connected: true }
-            return Queue.offer(queue, view)
-          })
         ),
         take,
-        budget,
-        idleTimeout: settings.idleTimeout,
-        steadyAfter: settings.steadyAfter,
-        maxEventLength: settings.maxEventLength
+        // There is no last attempt: a page that stays open goes on when its server is back.
+        budget: makeBudget({ ...settings, maxAttempts: Infinity, maxDuration: Infinity }, hints),
+        settings,
+        onConnection: (isOpen) =>
+          Effect.suspend(() => {
+            // A connection that resumes may have nothing to say for a long time. The first one begins with a snapshot.
+            if (isOpen && !known) return Effect.void
+            view = { ...view, connected: isOpen }
+            return Effect.asVoid(Queue.offer(queue, view))
+          })
       }).pipe(
         Stream.runForEach((view) => Queue.offer(queue, view)),
         Effect.catch((error) => Queue.fail(queue, new ClientError({ reason: reasonOf(error) })))

@@ -7,10 +7,8 @@ import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
 import { SecurityMode } from "@sallyport/core/access/ConnectClient"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
-import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type { ClientError } from "./ClientError.ts"
@@ -64,7 +62,6 @@ export class Approval extends Context.Service<Approval, {
   ) => Effect.Effect<SecurityMode, ClientError>
 }>()("@sallyport/client/Approval") {}
 
-const limit = Duration.seconds(30)
 const responseMode = "response-only"
 const OneClient = Schema.Struct({ client: ConnectClientView })
 const Mode = Schema.Struct({ mode: SecurityMode })
@@ -74,20 +71,15 @@ const make = Effect.gen(function*() {
   const { httpClient } = yield* Connection
   const api = yield* HttpApiClient.group(SallyportApi, { group: "connect", httpClient })
 
-  const request = <S extends Schema.ConstraintDecoder<unknown>>(
-    send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
-    schema: S
-  ) => Answer.request(send, schema, limit)
-
   return Approval.of({
     clients: readPages((query) =>
       Effect.map(
-        request(api.clients({ query, responseMode }), Clients),
+        Answer.request(api.clients({ query, responseMode }), Clients),
         ({ clients, next }) => [clients, next] as const
       )
     ).pipe(Effect.withSpan("Approval.clients")),
     find: Effect.fn("Approval.find")(function*(code) {
-      return (yield* request(api.find({ payload: { code }, responseMode }), OneClient)).client
+      return (yield* Answer.request(api.find({ payload: { code }, responseMode }), OneClient)).client
     }),
     decide: Effect.fn("Approval.decide")(function*(decision, { client, code, reason, scopes }) {
       const payload = {
@@ -96,14 +88,14 @@ const make = Effect.gen(function*() {
         ...(reason === undefined ? {} : { reason }),
         ...(scopes === undefined ? {} : { scopes })
       }
-      const decided = yield* request(api[decision]({ payload, responseMode }), OneClient)
+      const decided = yield* Answer.request(api[decision]({ payload, responseMode }), OneClient)
       return decided.client
     }),
-    mode: Effect.map(request(api.securityMode({ responseMode }), Mode), ({ mode }) => mode).pipe(
+    mode: Effect.map(Answer.request(api.securityMode({ responseMode }), Mode), ({ mode }) => mode).pipe(
       Effect.withSpan("Approval.mode")
     ),
     setMode: Effect.fn("Approval.setMode")(function*(mode, trust) {
-      const set = yield* request(
+      const set = yield* Answer.request(
         api.setSecurityMode({ payload: { mode, ...(trust === undefined ? {} : { trust }) }, responseMode }),
         Mode
       )

@@ -62,7 +62,7 @@ export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable"
  * @since 0.1.0
  */
 export class UnexpectedAnswer extends Schema.TaggedError<UnexpectedAnswer>()("UnexpectedAnswer", {
-  /** The status of the answer; 0 if the request itself failed unexpectedly. */
+  /** The status of the answer; 0 if there was none, as the request itself failed unexpectedly. */
   status: Schema.Int,
   /** The code of the answer, if it has one that this version does not know. */
   code: Schema.NullOr(Schema.String),
@@ -98,9 +98,12 @@ export const ServerError = Schema.Union([
   WireError.IdempotencyConflict,
   WireError.TooManyRequests,
   WireError.Unavailable,
+  WireError.InternalError,
   WireError.OAuthError,
+  WireError.OAuthInvalidClient,
   WireError.OAuthTooManyRequests,
-  WireError.OAuthUnavailable
+  WireError.OAuthUnavailable,
+  WireError.OAuthInternalError
 ])
 /**
  * @see {@link ServerError}

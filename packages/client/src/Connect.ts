@@ -26,7 +26,7 @@ import * as Stream from "effect/Stream"
 import { ClientErrorReason, InvalidInput, UnexpectedAnswer } from "./ClientError.ts"
 import { Credentials } from "./Credentials.ts"
 import { DeviceKey } from "./DeviceKey.ts"
-import { Broken, call, garbled, type Refusal, unreachable } from "./internal/answer.ts"
+import { Broken, call, garbled, lastFailure, type Refusal, unreachable } from "./internal/answer.ts"
 import { ask, type Budget, makeBudget, now } from "./internal/budget.ts"
 import { noContent, read, type Step } from "./internal/eventReader.ts"
 import * as Proofs from "./internal/proofs.ts"
@@ -222,7 +222,7 @@ export const exchange = Effect.fn("Connect.exchange")(function*(options: {
   const prove = Proofs.make(yield* DeviceKey)
   const { requestTimeout } = yield* defaults
   return yield* exchangeWith(prove, { ...options, limit: requestTimeout }).pipe(
-    Effect.mapError((error) => toConnectError(error._tag === "Broken" ? error.answer ?? unreachable(error, 1) : error))
+    Effect.mapError((error) => toConnectError(lastFailure(error)))
   )
 })
 
@@ -383,9 +383,7 @@ const connectWith = Effect.fnUntraced(function*(options: ConnectOptions): Effect
             ? Effect.fail(unreachable(broken, silent))
             : budget.spend(broken, startedAt)
       },
-      idleTimeout: settings.idleTimeout,
-      steadyAfter: settings.steadyAfter,
-      maxEventLength: settings.maxEventLength
+      settings
     }).pipe(
       Stream.runHead,
       Effect.catch((error) =>

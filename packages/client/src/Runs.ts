@@ -39,7 +39,7 @@ import { InvalidInput, UnexpectedAnswer } from "./ClientError.ts"
 import { Connection } from "./Connection.ts"
 import { Broken, garbled, type Refusal } from "./internal/answer.ts"
 import { ask, type Budget, makeBudget } from "./internal/budget.ts"
-import { noContent, read, type ReaderOptions, type Step } from "./internal/eventReader.ts"
+import { noContent, read, type Step } from "./internal/eventReader.ts"
 import { defaults, type InvalidRunsOptions, type Options, type Settings, toSettings } from "./internal/runsOptions.ts"
 import { ReconnectHints } from "./ReconnectHints.ts"
 import {
@@ -373,6 +373,17 @@ class Trail {
   }
 }
 
+const statuses = {
+  UnsupportedMediaType: 415,
+  TooManyRequests: 429,
+  Unavailable: 503,
+  OAuthError: 400,
+  OAuthInvalidClient: 401,
+  OAuthTooManyRequests: 429,
+  OAuthInternalError: 500,
+  OAuthUnavailable: 503
+}
+
 /** Turns the server's error about a run into a reason of this service. */
 const reasonOf = (refusal: Refusal | RunsErrorReason, runId: string | null): RunsErrorReason => {
   switch (refusal._tag) {
@@ -387,11 +398,13 @@ const reasonOf = (refusal: Refusal | RunsErrorReason, runId: string | null): Run
     case "Unavailable":
     case "TooManyRequests":
     case "UnsupportedMediaType":
-      return new UnexpectedAnswer({ status: 0, code: refusal.code, message: refusal.message })
+      return new UnexpectedAnswer({ status: statuses[refusal._tag], code: refusal.code, message: refusal.message })
     case "OAuthError":
+    case "OAuthInvalidClient":
     case "OAuthTooManyRequests":
     case "OAuthUnavailable":
-      return new UnexpectedAnswer({ status: 0, code: refusal.error, message: refusal.message })
+    case "OAuthInternalError":
+      return new UnexpectedAnswer({ status: statuses[refusal._tag], code: refusal.error, message: refusal.message })
     default:
       return refusal
   }
@@ -466,27 +479,6 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
     }
   }
 
-  /** Reads a stream over as many connections as the budget allows, and tells of each. */
-  const reading = <A>(
-    work: { readonly budget: Budget },
-    { onConnection = () => Effect.void }: Pick<FollowOptions, "onConnection">,
-    { connect, take }: Pick<ReaderOptions<A, RunsErrorReason>, "connect" | "take">
-  ) => {
-    const lost = onConnection(false)
-    return read({
-      connect: Effect.tap(connect, ({ status }) => status === 200 ? onConnection(true) : Effect.void),
-      take,
-      budget: {
-        ...work.budget,
-        spend: (broken, startedAt) => Effect.andThen(lost, work.budget.spend(broken, startedAt)),
-        pause: (broken) => Effect.andThen(lost, work.budget.pause(broken))
-      },
-      idleTimeout: settings.idleTimeout,
-      steadyAfter: settings.steadyAfter,
-      maxEventLength: settings.maxEventLength
-    })
-  }
-
   const followMany = (
     { budget, trail }: { readonly budget: Budget; readonly trail: Trail },
     options: FollowManyOptions & { readonly threadId?: string }
@@ -531,7 +523,10 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
         query: trail.runsCursor === undefined && after !== undefined ? { after } : {},
         responseMode
       } as const)
-      return reading({ budget }, options, {
+      return read({
+        budget,
+        settings,
+        onConnection: options.onConnection,
         connect: Effect.suspend(() =>
           threadId === undefined ? follow(request()) : followThread({ params: { id: threadId }, ...request() })
         ),
@@ -601,7 +596,10 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
 
     return Stream.suspend(() => {
       trail.enter(options)
-      return reading(work, options, {
+      return read({
+        budget: work.budget,
+        settings,
+        onConnection: options.onConnection,
         connect: Effect.suspend(() =>
           events({
             params: { id: runId },
@@ -632,7 +630,7 @@ const build = Effect.fnUntraced(function*(settings: Settings) {
       api.runs.active({ params: { id: threadId }, headers: { "idempotency-key": idempotencyKey }, responseMode }),
       Found
     )
-    // A server of an earlier version only looks at the thread, and may answer with another turn.
+    // The run of another turn is not the one that is meant, whatever the server says.
     return Option.filter(Option.fromNullOr(run), (run) => run.idempotencyKey === idempotencyKey)
   })
 

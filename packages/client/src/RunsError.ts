@@ -80,6 +80,7 @@ export const RunsErrorReason = Schema.Union([
   WireError.IdempotencyConflict,
   WireError.InvalidRequest,
   WireError.TooLarge,
+  WireError.InternalError,
   InvalidInput,
   UnexpectedAnswer,
   TokenStorageError

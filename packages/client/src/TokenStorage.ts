@@ -7,7 +7,6 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as KeyValueStore from "effect/persistence/KeyValueStore"
-import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import * as WebLock from "./internal/webLock.ts"
@@ -59,9 +58,7 @@ export type Tokens = typeof Tokens.Type
  * @since 0.1.0
  */
 export class TokenStorage extends Context.Service<TokenStorage, {
-  /** Returns the token, or none if none is stored. */
-  readonly get: Effect.Effect<Option.Option<Redacted.Redacted>, TokenStorageError>
-  /** Returns all that is stored, which one `set` has written. */
+  /** Returns what is stored, which one `set` has written. */
   readonly tokens: Effect.Effect<Option.Option<Tokens>, TokenStorageError>
   /** Stores the tokens in one step, and replaces those before. */
   readonly set: (tokens: Tokens) => Effect.Effect<void, TokenStorageError>
@@ -75,13 +72,12 @@ export class TokenStorage extends Context.Service<TokenStorage, {
 }>()("@sallyport/client/TokenStorage") {}
 
 const make = (
-  storage: Omit<TokenStorage["Service"], "get" | "exclusive">,
+  storage: Omit<TokenStorage["Service"], "exclusive">,
   shared: TokenStorage["Service"]["exclusive"] = (effect) => effect
 ) => {
   const own = Semaphore.makeUnsafe(1)
   return TokenStorage.of({
     ...storage,
-    get: Effect.map(storage.tokens, Option.map(({ token }) => token)),
     exclusive: (effect) => own.withPermits(1)(shared(effect))
   })
 }

@@ -392,7 +392,6 @@ describe("the token", () => {
     return Layer.provide(
       Credentials.layerBearer,
       Layer.succeed(TokenStorage.TokenStorage, {
-        get: operation === "get" ? storage : Effect.succeedNone,
         tokens: operation === "get" ? storage : Effect.succeedNone,
         set: () => operation === "set" ? storage : Effect.void,
         remove: Effect.void,
@@ -520,6 +519,13 @@ describe("an answer", () => {
       assert.deepInclude(unavailable.reason, { _tag: "Unavailable", code: "unavailable" })
       assert.strictEqual(unavailable.message, sentence)
       assert.isTrue(unavailable.isRetryable)
+
+      // A fault of the server is told as one: the same request would fail again.
+      answer = (response) => refuse(response, 500, { _tag: "InternalError", code: "internal_error" })
+      const fault = yield* Effect.flip(access.sessions)
+      assert.deepInclude(fault.reason, { _tag: "InternalError", traceId: "0".repeat(32) })
+      assert.strictEqual(fault.message, sentence)
+      assert.isFalse(fault.isRetryable)
 
       // A code of a later version is not interpreted, and its sentence is kept.
       answer = (response) => refuse(response, 409, { _tag: "Conflict", code: "later_code" })

@@ -157,10 +157,17 @@ describe("a client refreshes its token", () => {
   it.live("SESS-16: a server that cannot refresh now, or another that answers, leaves the pair", () =>
     Effect.gen(function*() {
       const json = "application/json"
-      const oauth = (_tag: string, error: string) =>
-        JSON.stringify({ _tag, error, error_description: "Later", traceId: "0".repeat(32) })
+      const oauth = (_tag: string, error: string, more = {}) =>
+        JSON.stringify({ _tag, error, error_description: "Later", traceId: "0".repeat(32), ...more })
       const answers: ReadonlyArray<readonly [status: number, type: string, body: string, tag: string]> = [
         [503, json, oauth("OAuthUnavailable", "temporarily_unavailable"), "OAuthUnavailable"],
+        [
+          500,
+          json,
+          oauth("OAuthInternalError", "server_error", { code: "internal_error", retryable: false }),
+          "OAuthInternalError"
+        ],
+        [401, json, oauth("OAuthInvalidClient", "invalid_client"), "OAuthInvalidClient"],
         [502, "text/html", "<html>Bad gateway</html>", "Unreachable"],
         [200, "text/html", "<html>Sign in to the Wi-Fi</html>", "Unreachable"],
         [404, "text/html", "<html>nginx</html>", "UnexpectedAnswer"],
@@ -180,11 +187,11 @@ describe("a client refreshes its token", () => {
         refresh: { token: Redacted.make("the-secret-refresh-token"), dueAtMillis: 0 }
       })
       const before = yield* tokensOf(storage)
-      for (const [index, [status, , , tag]] of answers.entries()) {
+      for (const [index, [, , , tag]] of answers.entries()) {
         next = index
         const error = yield* Effect.flip(access.sessions)
         assert.strictEqual(error.reason._tag, tag)
-        assert.strictEqual(error.isRetryable, status >= 500 || tag === "Unreachable")
+        assert.strictEqual(error.isRetryable, tag === "OAuthUnavailable" || tag === "Unreachable")
         assert.notInclude(inspect(error, { depth: 20 }) + JSON.stringify(error), "the-secret")
         assert.deepStrictEqual(yield* tokensOf(storage), before)
       }

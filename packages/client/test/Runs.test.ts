@@ -357,7 +357,8 @@ describe("following a run", () => {
     [410, "Gone", "cursor_expired", "RunExpired"],
     [400, "InvalidRequest", "malformed_cursor", "InvalidRequest"],
     [422, "IdempotencyConflict", "idempotency_conflict", "IdempotencyConflict"],
-    [413, "TooLarge", "body_too_large", "TooLarge"]
+    [413, "TooLarge", "body_too_large", "TooLarge"],
+    [500, "InternalError", "internal_error", "InternalError"]
   ]
   for (const [status, tag, code, reason] of refusals) {
     it.live(`L-18 L-85: takes a ${status} for ${reason}, at each step, with the server's sentence, and asks no more`, () =>

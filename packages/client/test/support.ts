@@ -22,7 +22,7 @@ import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as ConnectClientStore from "@sallyport/core/connect/ConnectClientStore"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
-import * as RunEventStream from "@sallyport/http/RunEventStream"
+import * as EventStream from "@sallyport/http/EventStream"
 import * as RunProgram from "@sallyport/http/RunProgram"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Shutdown from "@sallyport/http/Shutdown"
@@ -158,7 +158,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
         })
       ),
       Layer.provide([
-        Layer.succeed(RunEventStream.HeartbeatInterval, Duration.fromInputUnsafe(options.heartbeat ?? "15 seconds")),
+        Layer.succeed(EventStream.HeartbeatInterval, Duration.fromInputUnsafe(options.heartbeat ?? "15 seconds")),
         Logger.layer([])
       ])
     )
@@ -280,7 +280,9 @@ export const refuse = (
   headers: Http.OutgoingHttpHeaders = {}
 ) => {
   response.writeHead(status, { "content-type": "application/json", ...headers })
-  response.end(JSON.stringify({ message: sentence, retryable: false, traceId: "0".repeat(32), ...error }))
+  response.end(
+    JSON.stringify({ message: sentence, retryable: error._tag === "Unavailable", traceId: "0".repeat(32), ...error })
+  )
 }
 
 export const sentence = "The server says what happened, and what to do next"

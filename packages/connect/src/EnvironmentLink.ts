@@ -33,8 +33,8 @@ export const EnvironmentLink = Schema.Struct({
   relayId: Identifier,
   /** The relay's keys, in the order in which it told of them. One with an end is not believed after it. */
   relayKeys: Schema.Array(Schema.Struct({ ...PublicKey.fields, untilMillis: Schema.optionalKey(Schema.Natural) })),
-  /** Where the relay was told to reach the environment. A link of an earlier version does not have it. */
-  url: Schema.optionalKey(Schema.String)
+  /** Where the relay was told to reach the environment. */
+  url: Schema.String
 })
 /**
  * @see {@link EnvironmentLink}
@@ -52,7 +52,7 @@ export type EnvironmentLink = typeof EnvironmentLink.Type
  */
 export const view = (
   { account, environmentId, relayId, relayUrl, url }: EnvironmentLink
-): typeof EnvironmentLinkView.Type => ({ environmentId, account, relayUrl, relayId, url: url ?? null })
+): typeof EnvironmentLinkView.Type => ({ environmentId, account, relayUrl, relayId, url })
 
 /**
  * Names the secret that holds the link.

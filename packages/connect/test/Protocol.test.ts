@@ -148,7 +148,14 @@ describe("an environment that speaks to a relay", () => {
             behave(response)
             Deferred.doneUnsafe(arrived, Effect.void)
           })
-          const link = { environmentId: "environment", account: "ada", relayUrl: url, relayId: "relay", relayKeys: [] }
+          const link = {
+            environmentId: "environment",
+            account: "ada",
+            relayUrl: url,
+            relayId: "relay",
+            relayKeys: [],
+            url: "https://box.example"
+          }
           yield* EnvironmentLink.set(link)
           const speaking = yield* Effect.forkChild(Effect.flip(speak(url)), { startImmediately: true })
           yield* Deferred.await(arrived)
@@ -514,7 +521,8 @@ describe("an environment whose stored mode cannot be read", () => {
         account: "ada",
         relayUrl: "https://relay.example",
         relayId: key.publicKey.kid,
-        relayKeys: [key.publicKey]
+        relayKeys: [key.publicKey],
+        url: "https://box.example"
       })
       const claims = {
         iss: key.publicKey.kid,

@@ -160,7 +160,8 @@ describe("an environment", () => {
             account: "ada",
             relayUrl: "https://relay.example",
             relayId: key.publicKey.kid,
-            relayKeys: [key.publicKey]
+            relayKeys: [key.publicKey],
+            url: "https://box.example"
           })
           const { address } = yield* HttpServer.HttpServer
           const post = (body: unknown) =>

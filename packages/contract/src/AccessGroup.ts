@@ -97,7 +97,7 @@ export const FeedCredential = Schema.Struct({
 })
 
 /**
- * Describes a client that connects through a relay in the feed.
+ * Describes a client that connects through a relay, or a device that comes in by a code, in the feed.
  *
  * @category models
  * @since 0.1.0

@@ -217,7 +217,7 @@ export const Credential = Schema.RedactedFromValue(Schema.String.check(Schema.is
 export const AttemptKey = Schema.RedactedFromValue(Schema.String.check(Schema.isPattern(/^[\x21-\x7e]{16,128}$/)))
 
 /**
- * Describes what a code would give to who redeems it.
+ * Describes the session that a code would give.
  *
  * @category models
  * @since 0.1.0

@@ -85,7 +85,7 @@ const decision = <const Name extends string, const Path extends "approve" | "rej
   }).pipe(requires("connect:manage"))
 
 /**
- * Groups the endpoints of the approval. A server that offers no connections through a relay answers 404.
+ * Groups the endpoints of the approval. A server that lets in neither devices nor clients of a relay answers 404.
  *
  * @category endpoints
  * @since 0.1.0

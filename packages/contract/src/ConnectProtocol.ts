@@ -331,8 +331,8 @@ export const EnvironmentLinkView = Schema.Struct({
   account: Schema.String,
   relayUrl: Schema.String,
   relayId: Schema.String,
-  /** Where the relay was told to reach the environment, or null if a version before this one linked it. */
-  url: Schema.NullOr(Schema.String)
+  /** Where the relay was told to reach the environment. */
+  url: Schema.String
 })
 
 /**

@@ -50,17 +50,12 @@ export class NotReady extends Schema.TaggedError<NotReady>()("NotReady", {
 }, { httpApiStatus: 503 }) {}
 
 /**
- * Groups the health endpoints. `ready` has two paths: the short one is for those who look for one.
+ * Groups the health endpoints.
  *
  * @category endpoints
  * @since 0.1.0
  */
 export class HealthGroup extends HttpApiGroup.make("health").add(
   HttpApiEndpoint.get("live", "/api/health/live", { success: HealthView }),
-  HttpApiEndpoint.get("ready", "/api/health/ready", { success: HealthView, error: NotReady }),
-  HttpApiEndpoint.get("health", "/api/health", {
-    query: { probe: Schema.optionalKey(Schema.Literals(["live", "ready"])) },
-    success: HealthView,
-    error: NotReady
-  })
+  HttpApiEndpoint.get("ready", "/api/health/ready", { success: HealthView, error: NotReady })
 ).middleware(RequestErrors) {}

@@ -163,7 +163,8 @@ export class IdempotencyConflict extends Schema.TaggedError<IdempotencyConflict>
 ) {}
 
 /**
- * Answers 429: there were too many wrong codes. `Retry-After` says in how many seconds to try again.
+ * Answers 429: there were too many wrong codes, connections of the session, or requests for scopes. `Retry-After` says in how
+ * many seconds to try again.
  *
  * @category errors
  * @since 0.1.0
@@ -252,8 +253,8 @@ export class OAuthTooManyRequests extends Schema.TaggedError<OAuthTooManyRequest
 }
 
 /**
- * Answers 401 at the token endpoint, in the form of {@link OAuthError}: the request has an `Authorization` header, and clients
- * here have nothing to authenticate with.
+ * Answers 401 in the form of {@link OAuthError}. At the token endpoint the request has an `Authorization` header, and clients
+ * here have nothing to authenticate with. At the introspection endpoint it does not come from the server of a resource.
  *
  * @category errors
  * @since 0.1.0

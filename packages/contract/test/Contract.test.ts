@@ -69,7 +69,6 @@ describe("the contract", () => {
       "connect.block": ["connect:manage"],
       "health.live": null,
       "health.ready": null,
-      "health.health": null,
       "runs.list": ["runs:read"],
       "runs.start": ["runs:operate"],
       "runs.follow": ["runs:read"],

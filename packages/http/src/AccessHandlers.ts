@@ -15,8 +15,8 @@ import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { isUpgrade } from "./Authentication.ts"
 import * as EventStream from "./EventStream.ts"
+import { isUpgrade } from "./internal/origin.ts"
 import * as Wire from "./internal/wire.ts"
 
 const encodeSnapshot = Schema.encodeSync(Schema.fromJsonString(feedData.snapshot))
@@ -107,7 +107,7 @@ export const layer = HttpApiBuilder.group(
   Effect.fn(function*(handlers) {
     const feed = yield* AccessFeed
     const endOf = yield* EventStream.makeEnding
-    const admit = yield* EventStream.makeAdmission
+    const countConnection = yield* EventStream.makeAdmission
     const heartbeatInterval = yield* EventStream.HeartbeatInterval
 
     return handlers.handleAll({
@@ -150,7 +150,7 @@ export const layer = HttpApiBuilder.group(
             message: `${JSON.stringify(text)} is not a revision; give the id of the last event seen, or none`
           })
         }
-        yield* admit(session)
+        yield* countConnection(session)
         const events = feed.subscribe({ after: Option.getOrUndefined(after), reader: session }).pipe(
           Stream.map(wireEvent(session.id)),
           Stream.mapError(failureOf)

@@ -19,14 +19,13 @@ import {
 import type { Forbidden, TooLarge, Unauthorized, Unavailable } from "@sallyport/contract/WireError"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
 import { AuthorizationServer } from "@sallyport/core/access/AuthorizationServer"
-import { AuthPolicy, type Descriptor, isLoopback } from "@sallyport/core/access/AuthPolicy"
+import { AuthPolicy, type Descriptor } from "@sallyport/core/access/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { Device, endlessSessionId, Session } from "@sallyport/core/access/Session"
 import {
   SessionCredentialError,
   SessionCredentialService,
-  TicketRefused,
-  type Use
+  TicketRefused
 } from "@sallyport/core/access/SessionCredentialService"
 import { boundedRequest } from "@sallyport/core/BoundedHttp"
 import * as Input from "@sallyport/core/Input"
@@ -48,11 +47,13 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Address from "./internal/address.ts"
+import { challenge, CurrentResource, dpopChallenge, openChallenge } from "./internal/challenge.ts"
 import * as ClosableUpgrade from "./internal/closableUpgrade.ts"
+import { verifyFirst } from "./internal/cookieSession.ts"
 import * as Cors from "./internal/cors.ts"
 import * as Dpop from "./internal/dpop.ts"
 import * as Hosts from "./internal/hosts.ts"
+import { changesState, checkSender, isUpgrade } from "./internal/origin.ts"
 import * as Wire from "./internal/wire.ts"
 import * as Edge from "./Edge.ts"
 import * as EventStream from "./EventStream.ts"
@@ -67,165 +68,8 @@ import * as SessionCookie from "./SessionCookie.ts"
 export type AuthenticationError = Unauthorized | Forbidden | Unavailable
 
 // -----------------------------------------------------------------------------
-// Origin
-// -----------------------------------------------------------------------------
-
-/**
- * Tells whether a request asks for a WebSocket.
- *
- * @category predicates
- * @since 0.1.0
- */
-export const isUpgrade = (request: HttpServerRequest.HttpServerRequest): boolean =>
-  request.headers.upgrade?.toLowerCase() === "websocket"
-
-/** Tells whether a request can change something, so that another site must not make a browser send it. */
-const changesState = (request: HttpServerRequest.HttpServerRequest): boolean =>
-  isUpgrade(request) || (request.method !== "GET" && request.method !== "HEAD" && request.method !== "OPTIONS")
-
-/**
- * Says which page sends a request, as far as its browser tells: one of this server, one of its host without TLS, one of
- * another origin, or `untold`. Only a browser tells, by `Sec-Fetch-Site` (Fetch Metadata) or by `Origin`.
- *
- * A page of this server has the host that the request was sent to, or the origin of the public URL. Behind TLS an `http`
- * page of the same host is another origin: anyone on the network can make one.
- */
-const senderOf = (
-  request: HttpServerRequest.HttpServerRequest,
-  { publicUrl, secureCookies }: Descriptor
-): "own" | "insecure" | "foreign" | "untold" => {
-  const { host, origin: claimed, "sec-fetch-site": site } = request.headers
-  if (site !== undefined) return site === "same-origin" ? "own" : "foreign"
-  if (claimed === undefined) return "untold"
-  const origin = URL.parse(claimed)
-  if (origin === null) return "foreign"
-  if (origin.origin === publicUrl?.origin) return "own"
-  // Parsed as the origin was, so that a spelt-out default port makes no difference.
-  const same = host !== undefined && URL.parse(`${origin.protocol}//${host}`)?.host === origin.host
-  const secure = secureCookies || publicUrl?.protocol === "https:"
-  const insecure = secure && origin.protocol !== "https:" && !isLoopback(origin.hostname)
-  if (insecure && (same || origin.hostname === publicUrl?.hostname)) return "insecure"
-  return same ? "own" : "foreign"
-}
-
-/**
- * Fails if a page that is not one of this server sends the current request, or, if `vouched`, unless a page of this server
- * does.
- */
-const checkSender = (policy: Descriptor, options: { readonly vouched: boolean }) =>
-  Effect.flatMap(HttpServerRequest.HttpServerRequest, (request): Effect.Effect<void, Forbidden> => {
-    switch (senderOf(request, policy)) {
-      case "own":
-        return Effect.void
-      case "insecure":
-        return Wire.crossOrigin({
-          message:
-            "This server is for https: over plain http a browser keeps no session that others on the network could " +
-            "not take. Open its https address" + (policy.publicUrl === undefined ? "" : `, ${policy.publicUrl.origin}`)
-        })
-      case "foreign":
-        return Wire.crossOrigin({
-          message:
-            "A page of another origin sent this request, and this server takes it from its own pages only. If this " +
-            "page is one of its own, its address has to be the server's public URL"
-        })
-      case "untold":
-        return options.vouched
-          ? Wire.crossOrigin({
-            message:
-              "A request that uses the session cookie must come from a page of this server, and say so with an " +
-              "Origin or Sec-Fetch-Site header; use a bearer token elsewhere"
-          })
-          : Effect.void
-    }
-  })
-
-/**
- * Fails if a page of another origin sends the current request. One of which no browser tells where it comes from, as
- * `curl` sends it, passes unless a page of this server has to vouch for it.
- *
- * @category operations
- * @since 0.1.0
- */
-export const checkOrigin = (options: { readonly vouched: boolean }): Effect.Effect<
-  void,
-  Forbidden,
-  HttpServerRequest.HttpServerRequest | AuthPolicy
-> => Effect.flatMap(AuthPolicy, (policy) => checkSender(policy, options))
-
-// -----------------------------------------------------------------------------
 // Authentication
 // -----------------------------------------------------------------------------
-
-/**
- * Says, on an answer 401 or 403 to the current request, how to do better (RFC 9110 section 11.6.1), with further
- * parameters as RFC 6750 section 3 defines them.
- *
- * @category responses
- * @since 0.1.0
- */
-export const challenge = (
-  parameters: Readonly<Record<string, string>> = {}
-): Effect.Effect<void, never, HttpServerRequest.HttpServerRequest> => {
-  return setChallenges([["Bearer", parameters]])
-}
-
-/** Names the resource of the current request as an authorization server knows it, or nothing if it is the API. */
-const CurrentResource = Context.Reference<string | undefined>("@sallyport/http/Authentication/CurrentResource", {
-  defaultValue: () => undefined
-})
-
-/**
- * Says where the metadata of the current request's resource is (RFC 9728 section 5.1), and what to ask for: all that a client
- * can be granted for it, so that it comes back once. Nothing if this is no authorization server.
- */
-const discovery = Effect.gen(function*() {
-  const server = Option.getOrUndefined(yield* Effect.serviceOption(AuthorizationServer))
-  const policy = Option.getOrUndefined(yield* Effect.serviceOption(AuthPolicy))
-  if (server === undefined || policy === undefined) return {}
-  const base = yield* Effect.provideService(Address.base, AuthPolicy, policy)
-  if (base === "") return {}
-  const resource = yield* CurrentResource
-  const { scopes } = server.resources.find((one) => one.resource === resource) ?? server
-  const path = `${new URL(base).pathname}${resource ?? server.prefix}`.replace(/^\/(?=\/)|^\/$/, "")
-  return {
-    resource_metadata: `${new URL(base).origin}/.well-known/oauth-protected-resource${path}`,
-    ...(scopes.length === 0 ? {} : { scope: scopes.join(" ") })
-  }
-})
-
-/**
- * Says the same for a request with a bound token: which algorithms a proof may have, and what is wrong (RFC 9449 section
- * 7.1).
- */
-const dpopChallenge = (parameters: Readonly<Record<string, string>> = {}) =>
-  setChallenges([["DPoP", { ...parameters, algs: Dpop.algs }]])
-
-/** Says for a request without a credential which ones are taken. */
-const openChallenge = Effect.flatMap(
-  Dpop.offered,
-  (dpop) => setChallenges(Option.isSome(dpop) ? [["Bearer", {}], ["DPoP", { algs: Dpop.algs }]] : [["Bearer", {}]])
-)
-
-const setChallenges = (
-  challenges: ReadonlyArray<readonly [scheme: string, parameters: Readonly<Record<string, string>>]>
-): Effect.Effect<void, never, HttpServerRequest.HttpServerRequest> => {
-  return Effect.flatMap(discovery, (discovery) => {
-    const value = challenges.map(([scheme, parameters], index) =>
-      `${scheme} ${
-        Object.entries({ realm: "sallyport", ...(index === 0 ? discovery : {}), ...parameters })
-          .map(([key, text]) => `${key}="${text}"`).join(", ")
-      }`
-    ).join(", ")
-    return HttpEffect.appendPreResponseHandler((_request, response) =>
-      Effect.succeed(
-        response.status === 401 || response.status === 403
-          ? HttpServerResponse.setHeader(response, "www-authenticate", value)
-          : response
-      )
-    )
-  })
-}
 
 const authorizationForm = /^(Bearer|DPoP) +([^\s]+) *$/i
 
@@ -298,23 +142,8 @@ const boundSession = (token: Redacted.Redacted) =>
     }, (reason) => Effect.die(reason))
   )
 
-/** Returns the session of the first token that has one, and fails as the last does. */
-const verifyFirst = (
-  sessions: SessionCredentialService["Service"],
-  [token, ...others]: Arr.NonEmptyReadonlyArray<Redacted.Redacted>,
-  use: Use
-): Effect.Effect<Session, SessionCredentialError> =>
-  Arr.isReadonlyArrayNonEmpty(others)
-    ? Effect.catchReason(
-      sessions.verify(token, use),
-      "SessionCredentialError",
-      "SessionRefused",
-      () => verifyFirst(sessions, others, use)
-    )
-    : sessions.verify(token, use)
-
 /** Returns the session of whichever credential counts. */
-const prove = Effect.gen(function*() {
+const sessionOfRequest = Effect.gen(function*() {
   const request = yield* HttpServerRequest.HttpServerRequest
   const policy = yield* AuthPolicy
   if (policy.kind === "unsafe-no-auth") return Option.some(yield* endless)
@@ -347,7 +176,7 @@ const prove = Effect.gen(function*() {
 })
 
 /** Answers what is wrong with a credential, and logs the reason that the answer keeps to itself. */
-const turnAway = <A, R>(
+const answerRefusal = <A, R>(
   effect: Effect.Effect<A, SessionCredentialError | AuthenticationError, R>
 ): Effect.Effect<A, AuthenticationError, R | HttpServerRequest.HttpServerRequest> =>
   Effect.catchReasons(effect, "SessionCredentialError", {
@@ -377,10 +206,10 @@ export const authenticate: Effect.Effect<
   Option.Option<Session>,
   AuthenticationError,
   HttpServerRequest.HttpServerRequest | SessionCredentialService | AuthPolicy
-> = turnAway(prove)
+> = answerRefusal(sessionOfRequest)
 
-/** Lets a session go on that holds every one of some scopes. */
-const admit = (
+/** Returns a session that holds every one of some scopes, and fails for another. */
+const checkScopes = (
   session: Session,
   scopes: ReadonlyArray<AccessScope.AccessScope>
 ): Effect.Effect<Session, Forbidden, HttpServerRequest.HttpServerRequest> => {
@@ -391,9 +220,7 @@ const admit = (
   const parameters = { error: "insufficient_scope", scope: needed.join(" ") }
   return Effect.andThen(
     session.method === "dpop-access-token" ? dpopChallenge(parameters) : challenge(parameters),
-    Wire.scopeRequired({
-      message: `This needs the scope ${missing.join(", ")}, which your session does not have`
-    })
+    Wire.scopeRequired(missing)
   )
 }
 
@@ -414,7 +241,7 @@ export const requireSession = (scopes: ReadonlyArray<AccessScope.AccessScope>): 
     HttpServerRequest.HttpServerRequest | AuthPolicy
   > =>
     Option.isSome(session)
-      ? admit(session.value, scopes)
+      ? checkScopes(session.value, scopes)
       : Effect.andThen(openChallenge, Wire.unauthorized({ message: "Sign in first" })))
 
 const plainBearer = /^Bearer ([A-Za-z0-9._-]+)$/
@@ -451,17 +278,17 @@ const requireWith = (
   const policy = Context.get(context, AuthPolicy)
   const sessions = Context.get(context, SessionCredentialService)
   const use = { resource }
-  const everyOther = Effect.provideContext(requireSession(scopes), context)
+  const withAnyCredential = Effect.provideContext(requireSession(scopes), context)
   return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
     const token = plainToken(request, policy)
     return token === undefined
-      ? everyOther
+      ? withAnyCredential
       : Effect.matchEffect(sessions.verify(token, use), {
-        onFailure: (error) => Effect.provideContext(turnAway(Effect.fail(error)), context),
+        onFailure: (error) => Effect.provideContext(answerRefusal(Effect.fail(error)), context),
         onSuccess: (session) =>
           AccessScope.missing(session.scopes, scopes).length === 0
             ? Effect.succeed(session)
-            : Effect.provideContext(admit(session, scopes), context)
+            : Effect.provideContext(checkScopes(session, scopes), context)
       })
   })
 }
@@ -544,7 +371,7 @@ export const guard = (
       yield* checkResource(options?.resource)
       const scopes = scope === null ? [] : typeof scope === "string" ? [scope] : scope
       const session = requireWith(context, scopes, options?.resource)
-      const admit = yield* EventStream.makeAdmission
+      const countConnection = yield* EventStream.makeAdmission
       const harden = Edge.harden(Context.get(context, AuthPolicy))
       const sessions = Context.get(context, SessionCredentialService)
       return (httpEffect) =>
@@ -553,7 +380,7 @@ export const guard = (
           Effect.tap((session) =>
             Effect.flatMap(
               HttpServerRequest.HttpServerRequest,
-              (request) => isUpgrade(request) ? admit(session) : Effect.void
+              (request) => isUpgrade(request) ? countConnection(session) : Effect.void
             )
           ),
           Effect.matchEffect({
@@ -593,7 +420,7 @@ const noStore = HttpEffect.appendPreResponseHandler((_request, response) =>
     HttpServerResponse.setHeaders(response, {
       "x-content-type-options": "nosniff",
       ...(response.status === 503 ? Wire.retrySoon : {}),
-      ...(response.headers["cache-control"] === undefined ? { "cache-control": "no-store", pragma: "no-cache" } : {})
+      ...(response.headers["cache-control"] === undefined ? Wire.noStore : {})
     })
   )
 )

@@ -4,11 +4,13 @@
  * the token endpoint, `POST /oauth/token`.
  */
 import * as AccessScope from "@sallyport/core/access/AccessScope"
-import { AuthorizationServer } from "@sallyport/core/access/AuthorizationServer"
+import { AuthorizationServer, type AuthorizationServerError } from "@sallyport/core/access/AuthorizationServer"
 import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import type { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
-import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
+import type { Session } from "@sallyport/core/access/Session"
+import { type SessionCredentialError, SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import { codeGrant, deviceCodeGrant, refreshGrant, tokenExchange } from "@sallyport/contract/SessionGroup"
+import type { Forbidden } from "@sallyport/contract/WireError"
 import { DeviceAuthorization } from "@sallyport/core/connect/DeviceAuthorization"
 import * as ByteSize from "effect/ByteSize"
 import type { SecureRandom } from "effect/crypto/SecureRandom"
@@ -23,22 +25,23 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import { checkOrigin } from "./Authentication.ts"
 import * as Address from "./internal/address.ts"
 import * as Requests from "./internal/authorizationRequest.ts"
 import * as ConsentPage from "./internal/consentPage.ts"
+import { currentSession } from "./internal/cookieSession.ts"
 import * as Cors from "./internal/cors.ts"
 import * as Dpop from "./internal/dpop.ts"
-import { currentSession, signIn } from "./internal/signIn.ts"
-import * as SessionCookie from "./SessionCookie.ts"
+import { checkOrigin } from "./internal/origin.ts"
+import { signInBrowser } from "./internal/signIn.ts"
+import * as Wire from "./internal/wire.ts"
 
-const noStore = { "cache-control": "no-store", "pragma": "no-cache" }
-
-const notFound = Cors.open(HttpServerResponse.jsonUnsafe({ error: "not_found" }, { status: 404, headers: noStore }))
+const notFound = Cors.open(
+  HttpServerResponse.jsonUnsafe({ error: "not_found" }, { status: 404, headers: Wire.noStore })
+)
 
 /** Answers with a document that anyone may read, if there is one. */
 const document = (value: Readonly<Record<string, unknown>> | undefined) =>
-  value === undefined ? notFound : Cors.open(HttpServerResponse.jsonUnsafe(value, { headers: noStore }))
+  value === undefined ? notFound : Cors.open(HttpServerResponse.jsonUnsafe(value, { headers: Wire.noStore }))
 
 /**
  * Returns what stands behind the well-known name in the current request: the path with its query, and the path, as a query adds
@@ -131,9 +134,9 @@ const answerResourceMetadata = Effect.gen(function*() {
 
 /** Sends the browser on with an answer. Never with 307: it would send the form along. */
 const redirect = (location: string) =>
-  HttpServerResponse.redirect(location, { status: 303, headers: { ...noStore, "referrer-policy": "no-referrer" } })
+  HttpServerResponse.redirect(location, { status: 303, headers: { ...Wire.noStore, "referrer-policy": "no-referrer" } })
 
-/** Says of what a form has to be one that was shown. */
+/** Returns what a form is sealed with: it counts only for the request and the session that it was shown for. */
 const sealedText = (request: Requests.AuthorizationRequest, sessionId: string): string =>
   JSON.stringify([
     sessionId,
@@ -155,11 +158,20 @@ const answerRedirected = ({ description, error, isTrusted, redirectUri, state }:
     : ConsentPage.fault(`The program gets this answer: ${description}`, 400, uri)
 }
 
+/** Says to a person what is wrong: under which trace id the log has the cause, if it is the server that fails. */
+const sentenceOf = (
+  { _tag, message, traceId }: { readonly _tag: string; readonly message: string; readonly traceId: string }
+): string =>
+  _tag === "Unavailable" ? `${message}. The log of the server has the cause under the trace id ${traceId}` : message
+
 /** Answers a request with what `decide` makes of it, or says what is wrong with it. */
-const authorize = <E, R>(
-  decide: (request: Requests.AuthorizationRequest, issuer: string) => Effect.Effect<
+const authorize = <R>(
+  decide: (request: Requests.AuthorizationRequest, by: {
+    readonly issuer: string
+    readonly session: Session | undefined
+  }) => Effect.Effect<
     HttpServerResponse.HttpServerResponse,
-    E,
+    Requests.NotRedirected | Requests.Redirected | Forbidden | AuthorizationServerError,
     R
   >
 ) =>
@@ -173,38 +185,33 @@ const authorize = <E, R>(
       return yield* ConsentPage.fault("This server has another address for its clients than the one you opened", 400)
     }
     const targets = Requests.targets(server, base, (yield* AuthPolicy).name)
-    return yield* currentSession.pipe(
-      Effect.flatMap((session) => Requests.read(server, targets, query, { signedIn: session !== undefined })),
-      Effect.flatMap((request) => decide(request, issuer)),
-      Effect.catch((error) =>
-        error instanceof Requests.Redirected
-          ? answerRedirected(error, issuer)
-          : ConsentPage.fault(messageOf(error), statusOf(error))
+    return yield* Effect.gen(function*() {
+      const session = yield* currentSession
+      const request = yield* Requests.read(server, targets, query, { signedIn: session !== undefined })
+      return yield* decide(request, { issuer, session })
+    }).pipe(
+      Effect.catchReasons("SessionCredentialError", {
+        SessionStoreUnavailable: (reason) => Wire.unavailable(reason)
+      }, (reason) => Effect.die(reason)),
+      Effect.catchReasons("AuthorizationServerError", {
+        UnknownClient: ({ message }) => ConsentPage.fault(message, 400),
+        ConsentRefused: ({ message }) => ConsentPage.fault(message, 403),
+        AuthorizationStoreUnavailable: (reason) => Wire.unavailable(reason)
+      }, (reason) => Effect.die(reason)),
+      Effect.catchTags({
+        Redirected: (error) => answerRedirected(error, issuer),
+        NotRedirected: ({ message }) => ConsentPage.fault(message, 400),
+        Forbidden: ({ message }) => ConsentPage.fault(message, 403),
+        Unavailable: (error) => ConsentPage.fault(sentenceOf(error), 503)
+      }),
+      Effect.map((response) =>
+        response.status === 503 ? HttpServerResponse.setHeaders(response, Wire.retrySoon) : response
       )
     )
   })
 
-const tagOf = (error: unknown): string => {
-  if (typeof error !== "object" || error === null) return ""
-  if ("reason" in error) return tagOf(error.reason)
-  return "_tag" in error && typeof error._tag === "string" ? error._tag : ""
-}
-
-const messageOf = (error: unknown): string => error instanceof Error ? error.message : "The server has a fault"
-
-const statuses: Readonly<Record<string, number>> = {
-  Forbidden: 403,
-  ConsentRefused: 403,
-  TooManyAttempts: 429,
-  AuthorizationStoreUnavailable: 503,
-  SessionStoreUnavailable: 503,
-  BootstrapStoreUnavailable: 503
-}
-const statusOf = (error: unknown): number => statuses[tagOf(error)] ?? 400
-
 /** Shows the page of consent, or of signing in, which a session that may not consent leads to as well. */
-const show = authorize(Effect.fnUntraced(function*(request) {
-  const session = yield* currentSession
+const show = authorize(Effect.fnUntraced(function*(request, { session }) {
   if (session === undefined) return yield* ConsentPage.signIn(request, undefined)
   if (!session.scopes.includes("access:write")) {
     return yield* ConsentPage.signIn(
@@ -232,28 +239,23 @@ const readForm = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ urlParam
 const fieldOf = (form: UrlParams.UrlParams, name: string): string =>
   Option.getOrElse(UrlParams.getFirst(form, name), () => "")
 
-const decide = authorize(Effect.fnUntraced(function*(request, issuer) {
+const decide = authorize(Effect.fnUntraced(function*(request, { issuer, session }) {
   yield* checkOrigin({ vouched: true })
   const form = yield* readForm
-  const before = yield* currentSession
   if (fieldOf(form, "decision") === "sign-in") {
-    const signedIn = yield* signIn({
-      credential: Redacted.make(fieldOf(form, "code"), { label: "pairing-code" }),
-      method: "browser-session-cookie",
-      replaces: before?.method === "browser-session-cookie" ? before.id : undefined
-    }).pipe(Effect.map(({ token }) => token), Effect.result)
+    const signedIn = yield* Effect.result(
+      signInBrowser({ credential: Redacted.make(fieldOf(form, "code"), { label: "pairing-code" }) })
+    )
     if (Result.isFailure(signedIn)) {
-      return HttpServerResponse.setStatus(
-        yield* ConsentPage.signIn(request, signedIn.failure.message),
-        statuses[tagOf(signedIn.failure)] ?? 401
-      )
+      const page = yield* ConsentPage.signIn(request, sentenceOf(signedIn.failure))
+      return HttpServerResponse.setStatus(page, Wire.statusByTag[signedIn.failure._tag])
     }
-    yield* SessionCookie.set(signedIn.success)
+    // To the same address, however it was spelt.
     const target = yield* Address.target
-    return redirect(`authorize${target.slice(target.indexOf("?"))}`)
+    return redirect(target.slice(target.indexOf("?")))
   }
   const server = yield* AuthorizationServer
-  if (before === undefined || !(yield* server.isSealed(sealedText(request, before.id), fieldOf(form, "seal")))) {
+  if (session === undefined || !(yield* server.isSealed(sealedText(request, session.id), fieldOf(form, "seal")))) {
     return yield* new Requests.NotRedirected({
       message: "The form is not the one that you were shown, or your session has changed"
     })
@@ -270,7 +272,7 @@ const decide = authorize(Effect.fnUntraced(function*(request, issuer) {
       description: "the owner said no"
     })
   }
-  const code = yield* server.consent({ ...request, resource: request.target.key, scopes, by: before })
+  const code = yield* server.consent({ ...request, resource: request.target.key, scopes, by: session })
   return redirect(Requests.answerUri(redirectUri, { code: Redacted.value(code), state, iss: issuer }))
 }))
 
@@ -278,38 +280,38 @@ const decide = authorize(Effect.fnUntraced(function*(request, issuer) {
 // Revocation and introspection
 // -----------------------------------------------------------------------------
 
-const oauthError = (error: string, error_description: string, status = 400, headers = {}) =>
-  HttpServerResponse.jsonUnsafe({ error, error_description }, { status, headers: { ...noStore, ...headers } })
-
-const storeUnavailable = oauthError("temporarily_unavailable", "Sessions cannot be looked up at the moment", 503, {
-  "retry-after": "1"
-})
+/** Answers in OAuth's form what is wrong with a request. */
+const answerOauth = <E extends Parameters<typeof Wire.oauthToResponse>[0], R>(
+  effect: Effect.Effect<HttpServerResponse.HttpServerResponse, E | SessionCredentialError, R>
+) =>
+  effect.pipe(
+    Effect.catchReasons("SessionCredentialError", {
+      SessionStoreUnavailable: (reason) => Wire.oauthUnavailable(reason)
+    }, (reason) => Effect.die(reason)),
+    Effect.catch((error) => Effect.succeed(Wire.oauthToResponse(error)))
+  )
 
 /** Reads the token of a form that names nothing twice. */
 const readToken = Effect.gen(function*() {
-  const form = yield* readForm
+  const form = yield* Effect.catchTag(readForm, "NotRedirected", Wire.oauthInvalidRequest)
   const repeated = new Set(form.params.map(([name]) => name)).size < form.params.length
   const token = fieldOf(form, "token")
   return repeated || token === ""
-    ? yield* new Requests.NotRedirected({ message: "The form needs one token, and nothing twice" })
+    ? yield* Wire.oauthInvalidRequest({ message: "The form needs one token, and nothing twice" })
     : { form, token: Redacted.make(token, { label: "token" }) }
 })
 
 const revoke = Effect.gen(function*() {
   const { form, token } = yield* readToken
   const clientId = fieldOf(form, "client_id")
-  if (clientId === "") return oauthError("invalid_request", "A client_id is needed")
+  if (clientId === "") return yield* Wire.oauthInvalidRequest({ message: "A client_id is needed" })
   if (!(yield* (yield* SessionCredentialService).revokeToken(token, clientId))) {
-    return oauthError("invalid_grant", "The token was not granted to this client, and has not been revoked")
+    return yield* Wire.oauthInvalidGrant({
+      message: "The token was not granted to this client, and has not been revoked"
+    })
   }
-  return HttpServerResponse.empty({ status: 200, headers: noStore })
-}).pipe(
-  Effect.catchTags({
-    NotRedirected: ({ message }) => Effect.succeed(oauthError("invalid_request", message)),
-    SessionCredentialError: () => Effect.succeed(storeUnavailable)
-  }),
-  Effect.map(Cors.open)
-)
+  return HttpServerResponse.empty({ status: 200, headers: Wire.noStore })
+}).pipe(answerOauth, Effect.map(Cors.open))
 
 /** Returns the resource whose own server sends the current request, by HTTP Basic (RFC 6749 section 2.3.1). */
 const callingResource = Effect.gen(function*() {
@@ -332,16 +334,14 @@ const callingResource = Effect.gen(function*() {
 const introspect = Effect.gen(function*() {
   const caller = yield* callingResource
   if (caller === undefined) {
-    return oauthError("invalid_client", "Only the server of a resource is told of its tokens", 401, {
-      "www-authenticate": "Basic realm=\"sallyport\""
-    })
+    return yield* Wire.oauthUnauthenticated({ message: "Only the server of a resource is told of its tokens" })
   }
   const { token } = yield* readToken
   const inspected = Option.getOrUndefined(yield* (yield* SessionCredentialService).inspect(token))
   const { prefix } = yield* AuthorizationServer
   const client = inspected?.session.client
   if (inspected === undefined || client?.resource !== caller.resource) {
-    return HttpServerResponse.jsonUnsafe({ active: false }, { headers: noStore })
+    return HttpServerResponse.jsonUnsafe({ active: false }, { headers: Wire.noStore })
   }
   const { expiresAt, issuedAt, session } = inspected
   return HttpServerResponse.jsonUnsafe({
@@ -355,19 +355,17 @@ const introspect = Effect.gen(function*() {
     iat: Math.floor(issuedAt.epochMilliseconds / 1000),
     token_type: session.proofKeyThumbprint === null ? "Bearer" : "DPoP",
     ...(session.proofKeyThumbprint === null ? {} : { cnf: { jkt: session.proofKeyThumbprint } })
-  }, { headers: noStore })
-}).pipe(
-  Effect.catchTags({
-    NotRedirected: ({ message }) => Effect.succeed(oauthError("invalid_request", message)),
-    SessionCredentialError: () => Effect.succeed(storeUnavailable)
-  })
-)
+  }, { headers: Wire.noStore })
+}).pipe(answerOauth)
 
 // -----------------------------------------------------------------------------
 // Routes
 // -----------------------------------------------------------------------------
 
-const notAllowed = oauthError("invalid_request", "The token endpoint takes POST only", 405, { allow: "POST" })
+const notAllowed = Effect.map(
+  answerOauth(Wire.oauthInvalidRequest({ message: "The token endpoint takes POST only" })),
+  (response) => HttpServerResponse.setHeader(HttpServerResponse.setStatus(response, 405), "allow", "POST")
+)
 
 const add = <R>(
   method: "GET" | "POST" | "OPTIONS",
@@ -415,6 +413,6 @@ export const layer: Layer.Layer<
   add("POST", "/oauth/revoke", revoke),
   add("OPTIONS", "/oauth/revoke", Cors.preflight),
   add("POST", "/oauth/introspect", introspect),
-  add("GET", "/oauth/token", Effect.succeed(notAllowed)),
+  add("GET", "/oauth/token", notAllowed),
   add("OPTIONS", "/oauth/token", Cors.preflight)
 )

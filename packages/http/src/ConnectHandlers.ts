@@ -18,7 +18,7 @@ const isThumbprint = Schema.is(Thumbprint)
 
 /**
  * Provides the handlers of the group `connect`, for a host that provides a `ConnectClientStore`. Without one they answer
- * that there is no client that connects through a relay.
+ * that the server lets in neither devices nor clients of a relay.
  *
  * @category layers
  * @since 0.1.0
@@ -30,7 +30,7 @@ export const layer = HttpApiBuilder.group(
     const provided = yield* Effect.serviceOption(ConnectClientStore)
     const store = Option.isSome(provided)
       ? Effect.succeed(provided.value)
-      : Wire.connectNotOffered({ message: "This server lets no client connect through a relay" })
+      : Wire.connectNotOffered({ message: "This server lets in neither devices by a code nor clients of a relay" })
 
     const decide = (decision: Decision) =>
       Effect.fn(

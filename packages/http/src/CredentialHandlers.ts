@@ -10,9 +10,9 @@ import type * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as OpenApi from "effect/http-api/OpenApi"
-import * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
 import * as Authentication from "./Authentication.ts"
+import { prefixed } from "./internal/prefixed.ts"
 import * as Wire from "./internal/wire.ts"
 
 const wrongRequest = (reason: { readonly message: string }) => Wire.invalidRequest(reason)
@@ -131,13 +131,9 @@ export const layerRoutes = (options?: Options) => {
   )
   const prefix = options?.prefix
   const api = prefix === undefined ? CredentialApi : CredentialApi.annotate(OpenApi.Servers, [{ url: prefix }])
-  const routes = HttpApiBuilder.layer(api, { openapiPath: options?.openapiPath ?? "/api/credentials/openapi.json" })
-    .pipe(
-      Layer.provide(layer),
-      Layer.provide([Authentication.layer, Authentication.layerRequestErrors({ maxBodySize: options?.maxBodySize })])
-    )
-  return prefix === undefined ? routes : Layer.provide(
-    routes,
-    Layer.effect(HttpRouter.HttpRouter, Effect.map(HttpRouter.HttpRouter, (router) => router.prefixed(prefix)))
+  return HttpApiBuilder.layer(api, { openapiPath: options?.openapiPath ?? "/api/credentials/openapi.json" }).pipe(
+    Layer.provide(layer),
+    Layer.provide([Authentication.layer, Authentication.layerRequestErrors({ maxBodySize: options?.maxBodySize })]),
+    prefixed(prefix)
   )
 }

@@ -177,18 +177,22 @@ const heartbeat = encoder.encode(": heartbeat\n\n")
 
 const writeSse = (event: WireEvent): Uint8Array => encoder.encode(renderSse(event))
 
-// What many readers wait for is written once for all of them.
-const written = new WeakMap<object, Uint8Array>()
-const writePage = <A extends object>(toWire: (event: A) => WireEvent) => (page: ReadonlyArray<A>): Uint8Array => {
-  const [first, second] = page
-  if (first === undefined || second !== undefined) {
-    return encoder.encode(page.map((event) => renderSse(toWire(event))).join(""))
+// What many readers wait for is written once for all of them that have it written alike.
+const writtenBy = new WeakMap<object, WeakMap<object, Uint8Array>>()
+const writePage = <A extends object>(toWire: (event: A) => WireEvent) => {
+  const written = writtenBy.get(toWire) ?? new WeakMap<object, Uint8Array>()
+  writtenBy.set(toWire, written)
+  return (page: ReadonlyArray<A>): Uint8Array => {
+    const [first, second] = page
+    if (first === undefined || second !== undefined) {
+      return encoder.encode(page.map((event) => renderSse(toWire(event))).join(""))
+    }
+    const known = written.get(first)
+    if (known !== undefined) return known
+    const bytes = encoder.encode(renderSse(toWire(first)))
+    written.set(first, bytes)
+    return bytes
   }
-  const known = written.get(first)
-  if (known !== undefined) return known
-  const bytes = encoder.encode(renderSse(toWire(first)))
-  written.set(first, bytes)
-  return bytes
 }
 
 /**
@@ -221,20 +225,10 @@ export const respondPushed = <A extends object>(
     }
   )
 
-/**
- * Answers with the events of a stream; see {@link respondPushed}.
- *
- * @category responses
- * @since 0.1.0
- */
-export const respondWith = <A extends object>(
-  events: Stream.Stream<A, Failure>,
-  toWire: (event: A) => WireEvent,
-  options: Options
-): HttpServerResponse.HttpServerResponse => respondPushed(Writer.fromStream(events), toWire, options)
+const asItIs = (event: WireEvent): WireEvent => event
 
 /**
- * Answers with events as they are; see {@link respondWith}.
+ * Answers with the events of a stream as they are; see {@link respondPushed}.
  *
  * @category responses
  * @since 0.1.0
@@ -242,7 +236,7 @@ export const respondWith = <A extends object>(
 export const respond = (
   events: Stream.Stream<WireEvent, Failure>,
   options: Options
-): HttpServerResponse.HttpServerResponse => respondWith(events, (event) => event, options)
+): HttpServerResponse.HttpServerResponse => respondPushed(Writer.fromStream(events), asItIs, options)
 
 /**
  * Lists how a WebSocket is closed (RFC 6455 section 7.4): the session has ended, which no reconnecting helps; the server

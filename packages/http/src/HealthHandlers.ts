@@ -115,8 +115,7 @@ export const layer = HttpApiBuilder.group(
     })
     return handlers.handleAll({
       live: () => live,
-      ready: () => ready,
-      health: ({ query }) => query.probe === "live" ? live : ready
+      ready: () => ready
     })
   })
 )

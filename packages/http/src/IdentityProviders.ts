@@ -1,6 +1,6 @@
 /**
- * Lets in who has an identity elsewhere: an ID token of an issuer that the host names (OpenID Connect Core 1.0), or the word
- * of a proxy before the server. A host that provides {@link layerWith} beside `Sallyport.layer` takes them at the token
+ * Lets people in by an identity that they have elsewhere: an ID token of an issuer that the host names (OpenID Connect Core
+ * 1.0), or the word of a proxy before the server. A host that provides {@link layerWith} beside `Sallyport.layer` takes them at the token
  * endpoint, by token exchange (RFC 8693).
  *
  * What an identity is here, the host says by a function: as which subject it comes in, with which scopes, or not at all.

@@ -29,7 +29,7 @@ import * as Stream from "effect/Stream"
  */
 export interface Options<A, Failure, Chunk> {
   readonly events: Writer.Push<Arr.NonEmptyReadonlyArray<A>, Failure>
-  /** Ends the stream when it completes, with a failure to tell or without a word. */
+  /** Completes when the stream must end: with a failure to report, or with none if the server is shutting down. */
   readonly until: Effect.Effect<Option.Option<Failure>>
   readonly heartbeatInterval: Duration.Duration
   /** What is sent before anything else. */

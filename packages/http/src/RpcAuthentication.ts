@@ -37,17 +37,18 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as RpcSchema from "effect/rpc/RpcSchema"
 import * as RpcSerialization from "effect/rpc/RpcSerialization"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import { defaultMaxBodySize, isUpgrade, requireSession } from "./Authentication.ts"
+import { defaultMaxBodySize, requireSession } from "./Authentication.ts"
 import * as Edge from "./Edge.ts"
 import * as EventStream from "./EventStream.ts"
 import * as ClosableUpgrade from "./internal/closableUpgrade.ts"
+import { isUpgrade } from "./internal/origin.ts"
 import * as RpcMessages from "./internal/rpcMessages.ts"
 import * as RpcRefusal from "./internal/rpcRefusal.ts"
 import * as Wire from "./internal/wire.ts"
@@ -55,12 +56,18 @@ import * as Wire from "./internal/wire.ts"
 /** Names the header by which a transport tells its calls whose they are. Its value is random. */
 const transportHeader = "sallyport-rpc-principal"
 
+/** Counts calls. Its latch is open while there are none. */
+interface Calls {
+  count: number
+  readonly idle: Latch.Latch
+}
+
 interface TransportSession {
   readonly session: Session
   /** What the transport itself was sent. */
   readonly authorization: string | undefined
   /** The calls of a socket, which ends after them. */
-  readonly calls: Set<symbol> | undefined
+  readonly calls: Calls | undefined
 }
 
 /** Holds the sessions of the requests and sockets that are open, by the value of {@link transportHeader}. */
@@ -102,7 +109,7 @@ export const guard = HttpRouter.middleware(
   Effect.gen(function*() {
     const context = yield* Effect.context<SessionCredentialService | AuthPolicy>()
     const awaitEnd = yield* ConnectionEnd.make
-    const admit = yield* EventStream.makeAdmission
+    const countConnection = yield* EventStream.makeAdmission
     const transports = yield* TransportSessions
     const random = yield* SecureRandom.SecureRandom
     const serialization = yield* RpcSerialization.RpcSerialization
@@ -111,7 +118,7 @@ export const guard = HttpRouter.middleware(
         Effect.provideContext(requireSession([]), context),
         (session) =>
           Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
-            isUpgrade(request) ? admit(session) : Effect.void)
+            isUpgrade(request) ? countConnection(session) : Effect.void)
       ).pipe(
         Effect.matchEffect({
           onFailure: (error) =>
@@ -120,7 +127,7 @@ export const guard = HttpRouter.middleware(
             const request = yield* HttpServerRequest.HttpServerRequest
             const scope = yield* Scope.Scope
             const key = Base64Url.encode(yield* random.randomBytes(16))
-            const calls = isUpgrade(request) ? new Set<symbol>() : undefined
+            const calls = isUpgrade(request) ? { count: 0, idle: Latch.makeUnsafe(true) } : undefined
             transports.set(key, { session, authorization: request.headers.authorization, calls })
             yield* Scope.addFinalizer(scope, Effect.sync(() => transports.delete(key)))
             const named = request.modify({ headers: Headers.set(request.headers, transportHeader, key) })
@@ -153,11 +160,7 @@ export const guard = HttpRouter.middleware(
               (socket, close) => RpcMessages.limit(socket, serialization, close(1009))
             )
             // No call of the socket is let in from then on, and the socket ends when those that it has are told.
-            const told = Effect.suspend(() => calls.size === 0 ? Effect.void : Effect.fail("open")).pipe(
-              Effect.retry(Schedule.spaced("5 millis")),
-              Effect.timeoutOption("1 second"),
-              Effect.ignore
-            )
+            const told = Effect.timeoutOption(calls.idle.await, "1 second")
             const ended = Effect.flatMap(awaitEnd(session), (end) => {
               transports.delete(key)
               return Effect.andThen(told, close(EventStream.closeCodeOf(end)))
@@ -208,8 +211,8 @@ export const layer: Layer.Layer<
             : Wire.ending({ message: "The server ends this call; call again" })
       )
 
-    /** Returns whose call it is. */
-    const prove = (headers: Headers.Headers): Effect.Effect<Session, Unauthorized | Unavailable> => {
+    /** Returns the session that a call is made with. */
+    const sessionOf = (headers: Headers.Headers): Effect.Effect<Session, Unauthorized | Unavailable> => {
       const transport = transports.get(headers[transportHeader] ?? "")
       const { authorization } = headers
       if (transport !== undefined && transport.authorization === authorization) return Effect.succeed(transport.session)
@@ -230,14 +233,12 @@ export const layer: Layer.Layer<
       )
     }
 
-    const admit = (
+    const checkScopes = (
       session: Session,
       scopes: ReadonlyArray<AccessScope.AccessScope>
     ): Effect.Effect<void, Forbidden> => {
       const missing = AccessScope.missing(session.scopes, scopes)
-      return missing.length === 0 ? Effect.void : Wire.scopeRequired({
-        message: `This needs the scope ${missing.join(", ")}, which your session does not have`
-      })
+      return missing.length === 0 ? Effect.void : Wire.scopeRequired(missing)
     }
 
     return Effect.fnUntraced(function*(effect, { headers, rpc }) {
@@ -249,16 +250,17 @@ export const layer: Layer.Layer<
       }
       const calls = transports.get(headers[transportHeader] ?? "")?.calls
       if (calls !== undefined) {
-        const key = Symbol()
         const scope = yield* Effect.serviceOption(Scope.Scope)
         if (Option.isSome(scope)) {
-          calls.add(key)
+          calls.count++
+          calls.idle.closeUnsafe()
           // Closed when the call has been answered.
-          yield* Scope.addFinalizer(scope.value, Effect.sync(() => calls.delete(key)))
+          const ended = Effect.sync(() => --calls.count === 0 && calls.idle.openUnsafe())
+          yield* Scope.addFinalizer(scope.value, ended)
         }
       }
-      const session = yield* prove(headers)
-      yield* admit(session, scopes.value)
+      const session = yield* sessionOf(headers)
+      yield* checkScopes(session, scopes.value)
       const call = Effect.provideService(effect, CurrentSession, session)
       const streamed = Effect.raceFirst(call, untilEnd(session))
       if (!RpcSchema.isStreamSchema(rpc.successSchema)) {

@@ -16,8 +16,8 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as EventStream from "./EventStream.ts"
+import * as RunEventStream from "./internal/runEventStream.ts"
 import * as Wire from "./internal/wire.ts"
-import * as RunEventStream from "./RunEventStream.ts"
 import { RunProgram } from "./RunProgram.ts"
 
 const ownerOf = (session: Session): RunOwner => ({ subject: session.subject })
@@ -37,7 +37,7 @@ export const layer = HttpApiBuilder.group(
     const log = yield* RunEventLog
     const program = yield* RunProgram
     const endOf = yield* EventStream.makeEnding
-    const admit = yield* EventStream.makeAdmission
+    const countConnection = yield* EventStream.makeAdmission
     const heartbeatInterval = yield* EventStream.HeartbeatInterval
 
     const follow = Effect.fn(
@@ -51,7 +51,7 @@ export const layer = HttpApiBuilder.group(
       > {
         const session = yield* CurrentSession
         const { cursor, events } = yield* log.followEncoded({ owner: ownerOf(session), threadId, after })
-        yield* admit(session)
+        yield* countConnection(session)
         return RunEventStream.respondFollowed(events, {
           until: endOf(session),
           heartbeatInterval,
@@ -154,7 +154,7 @@ export const layer = HttpApiBuilder.group(
           const asked = headers["last-event-id"] ?? query.after
           const reader = { ...named, after: asked === latest ? String(run.lastSeq) : asked }
           if (isEnded(run.status) && reader.after === endTold) return HttpServerResponse.empty({ status: 204 })
-          yield* admit(session)
+          yield* countConnection(session)
           if (isEnded(run.status) && reader.after === String(run.lastSeq)) {
             // At the end of an ended run: unless its log lacks the terminal event, there is nothing to say, ever.
             const next = yield* Stream.runHead(yield* log.eventsEncoded(reader))

@@ -17,7 +17,7 @@ import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import type * as Etag from "effect/http/Etag"
 import type { HttpPlatform } from "effect/http/HttpPlatform"
 import * as OpenApi from "effect/http-api/OpenApi"
-import * as HttpRouter from "effect/http/HttpRouter"
+import type * as HttpRouter from "effect/http/HttpRouter"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Path } from "effect/Path"
@@ -29,6 +29,7 @@ import * as Authentication from "./Authentication.ts"
 import * as ConnectHandlers from "./ConnectHandlers.ts"
 import * as Edge from "./Edge.ts"
 import * as HealthHandlers from "./HealthHandlers.ts"
+import { prefixed } from "./internal/prefixed.ts"
 import * as PairingHandlers from "./PairingHandlers.ts"
 import * as RunHandlers from "./RunHandlers.ts"
 import type { RunProgram } from "./RunProgram.ts"
@@ -171,11 +172,5 @@ export const layer = (options?: Options): Layer.Layer<
       )
     )
   )
-  return Layer.merge(
-    metadata,
-    prefix === undefined ? routes : Layer.provide(
-      routes,
-      Layer.effect(HttpRouter.HttpRouter, Effect.map(HttpRouter.HttpRouter, (router) => router.prefixed(prefix)))
-    )
-  )
+  return Layer.merge(metadata, prefixed(prefix)(routes))
 }

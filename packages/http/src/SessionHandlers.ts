@@ -40,12 +40,13 @@ import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { authenticate, challenge, checkOrigin } from "./Authentication.ts"
+import { authenticate } from "./Authentication.ts"
 import { IdentityProviders, IdentityRefused } from "./IdentityProviders.ts"
 import * as Dpop from "./internal/dpop.ts"
 import * as Address from "./internal/address.ts"
-import { targetOf, targets } from "./internal/authorizationRequest.ts"
-import { currentSession, signIn } from "./internal/signIn.ts"
+import * as Requests from "./internal/authorizationRequest.ts"
+import { checkOrigin } from "./internal/origin.ts"
+import { codeRefusals, offersMethod, signIn, signInBrowser } from "./internal/signIn.ts"
 import * as Wire from "./internal/wire.ts"
 import * as SessionCookie from "./SessionCookie.ts"
 
@@ -88,16 +89,6 @@ const proofRefusals = {
   NonceRequired: (reason: NonceRequired) => Wire.oauthDpopFailure("use_dpop_nonce", reason),
   ReplayStoreUnavailable: (reason: ReplayStoreUnavailable) => Wire.oauthUnavailable(reason)
 }
-
-/** Fails if the policy in force has no sessions of a method, before anything is used up for one. */
-const offersMethod = <E, R>(
-  method: SessionMethod,
-  refuse: (reason: { readonly message: string }) => Effect.Effect<never, E, R>
-): Effect.Effect<void, E, R | AuthPolicy> =>
-  Effect.flatMap(AuthPolicy, ({ sessionMethods }) =>
-    sessionMethods.includes(method)
-      ? Effect.void
-      : refuse({ message: `Under the policy in force there are no sessions of the method ${method}` }))
 
 /** A parameter without a value counts as absent (RFC 6749 section 3.2). */
 const given = (parameter: Redacted.Redacted | undefined): parameter is Redacted.Redacted =>
@@ -156,7 +147,7 @@ const namedResource = Effect.fnUntraced(function*(
 ) {
   const named = (Array.isArray(resource) ? resource : [resource]).filter((uri) => uri !== "")
   if (named.length === 0) return undefined
-  const target = targetOf(targets(server, yield* Address.base, undefined), named)
+  const target = Requests.targetOf(Requests.targets(server, yield* Address.base, undefined), named)
   return target === undefined
     ? yield* Wire.oauthInvalidTarget({ message: "The resource is none that this server has tokens for" })
     : target.key
@@ -173,7 +164,7 @@ const exchangeCode = Effect.fnUntraced(function*(
 ) {
   const request = yield* HttpServerRequest.HttpServerRequest
   if (request.headers.authorization !== undefined) {
-    return yield* Wire.oauthNoClientAuthentication({
+    return yield* Wire.oauthUnauthenticated({
       message: "Clients of this server have nothing to authenticate with; send the client_id alone"
     })
   }
@@ -206,16 +197,12 @@ const exchangeCode = Effect.fnUntraced(function*(
   return yield* tokenResponse(issued)
 })
 
-const decodeScopes = Schema.decodeUnknownOption(Schema.Array(AccessScope.AccessScope))
-
-/** Reads a parameter `scope`, which names none if it is absent or empty. */
-const readScopes = (scope: string | undefined) => {
-  const asked = scope?.split(" ").filter((name) => name !== "") ?? []
-  const scopes = asked.length === 0 ? Option.some(undefined) : decodeScopes(asked)
-  return Option.isSome(scopes)
-    ? Effect.succeed(scopes.value)
-    : Wire.oauthInvalidScope({ message: "A scope has the form resource:action, such as runs:read" })
-}
+/** Reads a parameter `scope`, or fails with a 400. */
+const readScopes = (scope: string | undefined) =>
+  Option.match(Requests.readScopes(scope), {
+    onNone: () => Wire.oauthInvalidScope({ message: "A scope has the form resource:action, such as runs:read" }),
+    onSome: (scopes) => Effect.succeed(scopes)
+  })
 
 /** The thumbprint of the key that a request proves, for which the proof is spent; none if no proof came with it. */
 const provenKey = Effect.gen(function*() {
@@ -428,22 +415,7 @@ export const layer = HttpApiBuilder.group(
       }, provideServices),
       bootstrap: Effect.fn(function*({ payload }) {
         yield* checkOrigin({ vouched: false })
-        yield* offersMethod("browser-session-cookie", Wire.methodNotOffered)
-        // A browser has one session of this server: the one that it had until now ends when the new one begins.
-        const before = yield* onlyUnavailable(currentSession)
-        const { session, token } = yield* signIn({
-          ...payload,
-          method: "browser-session-cookie",
-          replaces: before?.method === "browser-session-cookie" ? before.id : undefined
-        }).pipe(
-          Effect.catchReasons("BootstrapCredentialError", {
-            MalformedCode: (reason) => Wire.malformedCode(reason),
-            InvalidCredential: (reason) => Effect.andThen(challenge(), Wire.invalidCredential(reason)),
-            TooManyAttempts: (reason) => Wire.rateLimited(reason),
-            BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)
-          }, (reason) => Effect.die(reason))
-        )
-        yield* SessionCookie.set(token)
+        const session = yield* signInBrowser(payload)
         return { session: Wire.sessionView(session, session.id) }
       }, provideServices),
       preview: Effect.fn(function*({ payload }) {
@@ -453,12 +425,7 @@ export const layer = HttpApiBuilder.group(
           source: Option.getOrUndefined((yield* HttpServerRequest.HttpServerRequest).remoteAddress),
           methods: (yield* AuthPolicy).bootstrapMethods
         }).pipe(
-          Effect.catchReasons("BootstrapCredentialError", {
-            MalformedCode: (reason) => Wire.malformedCode(reason),
-            InvalidCredential: (reason) => Effect.andThen(challenge(), Wire.invalidCredential(reason)),
-            TooManyAttempts: (reason) => Wire.rateLimited(reason),
-            BootstrapStoreUnavailable: (reason) => Wire.unavailable(reason)
-          }, (reason) => Effect.die(reason))
+          Effect.catchReasons("BootstrapCredentialError", codeRefusals, (reason) => Effect.die(reason))
         )
         return new PairingPreview({
           subject,

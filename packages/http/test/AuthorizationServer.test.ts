@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as AuthorizationServer from "@sallyport/core/access/AuthorizationServer"
+import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -24,7 +25,7 @@ import {
 import { telling } from "../../../test-support/clock.ts"
 import { eventually } from "../../../test-support/programs.ts"
 import { claimsOf, generate, headerOf, type Json, type Key, prove } from "./dpopSupport.ts"
-import { bearer, type Server, start } from "./support.ts"
+import { type Answer, bearer, type Server, start } from "./support.ts"
 
 const origin = (server: { readonly port: number }) => `http://127.0.0.1:${server.port}`
 
@@ -33,6 +34,24 @@ const basic = (id: string, secret: string) => ({
   authorization: `Basic ${Buffer.from(`${id}:${encodeURIComponent(secret)}`).toString("base64")}`
 })
 const secretOf = (id: string) => basic(id, "a secret of files, long and random")
+
+/** Fails unless one line of the log has why the store failed, under the trace id that a caller was told. */
+const assertLogged = (server: Server, traceId: unknown) => {
+  assert.match(String(traceId), /^[0-9a-f]{32}$/)
+  const [line, ...others] = server.logged.filter((line) => line.includes(String(traceId)))
+  assert.lengthOf(others, 0)
+  assert.include(line, "WARN")
+  assert.include(line, "the disk is on fire")
+}
+
+/** Exchanges a pairing code for a token. */
+const exchangeCode = (server: Server, code: string) =>
+  post(server, "/oauth/token", {
+    grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+    subject_token: code,
+    subject_token_type: "urn:sallyport:token-type:bootstrap-credential",
+    scope: "runs:read offline_access"
+  })
 
 const metadata = "/.well-known/oauth-authorization-server"
 const protectedResource = "/.well-known/oauth-protected-resource"
@@ -748,15 +767,20 @@ describe("the authorization endpoint", () => {
       )
       assert.deepStrictEqual([foreign.status, foreign.headers["set-cookie"]], [403, undefined])
 
-      const signIn = Effect.fnUntraced(function*(scopes: Parameters<typeof server.code>[0]) {
-        const answer = yield* submit(server, path, "", [["decision", "sign-in"], ["code", yield* server.code(scopes)]])
+      const signIn = Effect.fnUntraced(function*(scopes: Parameters<typeof server.code>[0], spelt = path) {
+        const answer = yield* submit(server, spelt, "", [["decision", "sign-in"], ["code", yield* server.code(scopes)]])
         assert.strictEqual(answer.status, 303)
+        // The page that the browser was on, of which a slash at its end is a part.
+        const next = new URL(answer.headers.location ?? "", `${origin(server)}${spelt}`)
+        assert.strictEqual(next.href, `${origin(server)}${spelt}`)
+        const cookie = String(answer.headers["set-cookie"]).split(";", 1)[0] ?? ""
         assert.strictEqual(
-          new URL(answer.headers.location ?? "", `${origin(server)}${path}`).href,
-          `${origin(server)}${path}`
+          (yield* server.send({ path: next.href.slice(origin(server).length), headers: { cookie } })).status,
+          200
         )
-        return String(answer.headers["set-cookie"]).split(";", 1)[0] ?? ""
+        return cookie
       })
+      yield* signIn(undefined, path.replace("?", "/?"))
       const cookie = yield* signIn({ scopes: ["access:read", "access:write", "runs:read"] })
       const { page: asked, query } = yield* decide(server, path, { cookie, scopes: ["runs:read", "runs:operate"] })
       assert.include(asked.text, "It also asks for “Start &lt;and&gt; stop” (runs:operate), which you do not hold")
@@ -783,6 +807,62 @@ describe("the authorization endpoint", () => {
       // A token that a client was granted signs no browser in.
       const byToken = yield* server.send({ path, headers: bearer(String((yield* grant(server)).access_token)) })
       assert.strictEqual(fieldOf(byToken.text, "seal"), "")
+    }))
+
+  it.live("AUTH-01: signs no browser in if the policy has no sessions of browsers, and uses no code up", () =>
+    Effect.gen(function*() {
+      const server = yield* start({
+        routes: Sallyport.layer({ pages: false }).pipe(
+          Layer.provide(AuthorizationServer.layerWith({ clients: [registered] })),
+          Layer.provide(Layer.effect(
+            AuthPolicy.AuthPolicy,
+            Effect.map(
+              AuthPolicy.make({ host: "127.0.0.1" }),
+              (made) => ({ ...made, sessionMethods: ["bearer-access-token"] as const })
+            )
+          )),
+          Layer.orDie
+        )
+      })
+      const code = yield* server.code()
+      const path = authorizePath(server, { resource: null })
+      const refused = yield* submit(server, path, "", [["decision", "sign-in"], ["code", code]])
+      assert.deepStrictEqual([refused.status, refused.headers["set-cookie"]], [403, undefined])
+      assert.strictEqual((yield* exchangeCode(server, code)).status, 200)
+    }))
+
+  it.live("OPS-06: a page about a store that fails tells the trace id under which the log has the cause, once", () =>
+    Effect.gen(function*() {
+      const server = yield* startServer()
+      const path = authorizePath(server)
+      const shown = yield* server.cookie
+      const page = yield* server.send({ path, headers: { cookie: shown } })
+      const pages: ReadonlyArray<readonly [operation: string, send: Effect.Effect<Answer>]> = [
+        [
+          "sessions.findByTokenDigest",
+          Effect.flatMap(server.cookie, (cookie) => server.send({ path, headers: { cookie } }))
+        ],
+        [
+          "links.findByCodeDigest",
+          Effect.flatMap(server.code(), (code) => submit(server, path, "", [["decision", "sign-in"], ["code", code]]))
+        ],
+        [
+          "codes.insert",
+          submit(server, path, shown, [["decision", "allow"], ["scope", "runs:read"], [
+            "seal",
+            fieldOf(page.text, "seal")
+          ]])
+        ]
+      ]
+      for (const [operation, send] of pages) {
+        server.probe.failing.add(operation)
+        const answer = yield* send
+        server.probe.failing.clear()
+        assert.deepStrictEqual([answer.status, answer.headers["retry-after"]], [503, "1"], operation)
+        assert.match(String(answer.headers["content-type"]), /^text\/html/)
+        assert.isUndefined(answer.headers.location)
+        assertLogged(server, /trace id ([0-9a-f]{32})/.exec(answer.text)?.[1])
+      }
     }))
 })
 
@@ -1124,6 +1204,7 @@ describe("revocation and introspection", () => {
           [503, "temporarily_unavailable", "1"],
           operation
         )
+        assertLogged(server, answer.json.traceId)
         failing.delete(operation)
         assert.strictEqual((yield* introspect(token)).json.active, true, operation)
       }

@@ -211,6 +211,11 @@ describe("devices", () => {
         }
       })
       yield* repeated("/oauth/device_authorization", [["client_id", "tv"], ["scope", "runs:read"]])
+      // It asks for a refresh token, which every client gets.
+      const offline = yield* ask(server, { scope: "runs:read offline_access" })
+      assert.strictEqual(offline.status, 200, offline.text)
+      yield* decide(server, yield* server.token(), String(offline.json.user_code), "approve")
+      assert.strictEqual((yield* poll(server, offline)).json.scope, "runs:read")
       const asked = yield* ask(server, { scope: "", resource: "", device_name: "TV", " ": "" })
       assert.strictEqual(asked.status, 200, asked.text)
       const code = String(asked.json.device_code)

@@ -190,6 +190,7 @@ describe("every guarded endpoint", () => {
         const answer = yield* server.send(authorized(request, token))
         server.probe.dying.delete(operation)
         assertError(answer, { status: 500, tag: "InternalError", code: "internal_error" })
+        assert.include(String(answer.json.message), String(answer.json.traceId))
         const lines = server.logged.filter((line) => line.includes(String(answer.json.traceId)))
         assert.strictEqual(lines.filter((line) => line.includes("ERROR")).length, 1, name)
         assert.isTrue(lines.some((line) => line.includes("the disk is on fire")), name)
@@ -206,6 +207,7 @@ describe("every guarded endpoint", () => {
         [answer.status, answer.json.error, answer.json.code, answer.json.retryable],
         [500, "server_error", "internal_error", false]
       )
+      assert.include(String(answer.json.error_description), String(answer.json.traceId))
       assert.isTrue(server.logged.some((line) => line.includes(String(answer.json.traceId)) && line.includes("ERROR")))
     }))
 

@@ -55,7 +55,6 @@ describe("the surface", () => {
       )
       const open = [
         "GET /api/auth/session",
-        "GET /api/health",
         "GET /api/health/live",
         "GET /api/health/ready",
         "POST /api/auth/bootstrap",

@@ -1,6 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as NodeStream from "@effect/platform-node/NodeStream"
+import * as Writer from "@sallyport/core/Writer"
+import * as EventStream from "@sallyport/http/EventStream"
 import * as Sallyport from "@sallyport/http/Sallyport"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as HttpBody from "effect/http/HttpBody"
@@ -400,6 +403,29 @@ describe.each([["written to the connection", true], ["through a stream", false]]
             "x-content-type-options": "nosniff",
             "content-type": "text/event-stream"
           })
+        }
+      }))
+
+    it.live("writes one event to the readers of each of its routes as that route says", () =>
+      Effect.gen(function*() {
+        const shared = { name: "Ada" }
+        const route = (event: string) => {
+          const toWire = ({ name }: typeof shared) => ({ id: undefined, event, data: JSON.stringify(name) })
+          return HttpRouter.add(
+            "GET",
+            `/${event}`,
+            Effect.sync(() =>
+              EventStream.respondPushed(Writer.fromStream(Stream.make(shared)), toWire, {
+                until: Effect.never,
+                heartbeatInterval: Duration.minutes(1)
+              })
+            )
+          )
+        }
+        const server = yield* start({ routes: Layer.mergeAll(Sallyport.layer(), route("joined"), route("left")) })
+        for (const event of ["joined", "left", "joined"]) {
+          const answer = yield* server.send({ path: `/${event}` })
+          assert.deepStrictEqual(eventsOf(answer.text).map((one) => one.event), [event])
         }
       }))
 

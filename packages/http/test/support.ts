@@ -14,7 +14,7 @@ import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
-import * as RunEventStream from "@sallyport/http/RunEventStream"
+import * as EventStream from "@sallyport/http/EventStream"
 import * as RunProgram from "@sallyport/http/RunProgram"
 import * as Sallyport from "@sallyport/http/Sallyport"
 import * as Shutdown from "@sallyport/http/Shutdown"
@@ -103,7 +103,8 @@ const Repositories = Layer.mergeAll(
         ...store,
         sessions: probed(probe, "sessions", failed, store.sessions),
         links: probed(probe, "links", failed, store.links),
-        clients: probed(probe, "clients", failed, store.clients)
+        clients: probed(probe, "clients", failed, store.clients),
+        codes: probed(probe, "codes", failed, store.codes)
       })
     })
   ).pipe(Layer.provide(layerMemory)),
@@ -242,7 +243,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
       })
     ),
     Layer.provide([
-      Layer.succeed(RunEventStream.HeartbeatInterval, Duration.fromInputUnsafe(options.heartbeat ?? "15 seconds")),
+      Layer.succeed(EventStream.HeartbeatInterval, Duration.fromInputUnsafe(options.heartbeat ?? "15 seconds")),
       Logger.layer([Logger.map(Logger.formatJson, (line) => void logged.push(line))]),
       Layer.succeed(References.MinimumLogLevel, "Trace"),
       options.directly === false ? Layer.empty : NodeWriter.layer,

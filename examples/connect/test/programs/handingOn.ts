@@ -54,7 +54,7 @@ const handOn = Effect.fnUntraced(function*(baseUrl: string) {
     const child = yield* Access.Access
     yield* child.pair({ code: first.code })
     const { code } = yield* child.issueLink()
-    const token = Option.getOrThrow(yield* (yield* TokenStorage.TokenStorage).get)
+    const { token } = Option.getOrThrow(yield* (yield* TokenStorage.TokenStorage).tokens)
     return { code: Redacted.value(code), token: Redacted.value(token) }
   }).pipe(
     Effect.provide(

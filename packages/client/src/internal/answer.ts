@@ -128,7 +128,7 @@ export const textOf = (response: HttpClientResponse.HttpClientResponse): Effect.
 
 /**
  * Reads an answer that is not a success. An answer without the contract's JSON, such as a proxy's page, is judged by
- * its status.
+ * its status. One that says that another attempt does not help is final, whatever its status.
  */
 export const failureOf = (
   response: HttpClientResponse.HttpClientResponse
@@ -141,7 +141,8 @@ export const failureOf = (
       const json = parseJson(text)
       const answer = Option.getOrUndefined(decodeServerError(json))
       const sentence = Option.getOrUndefined(decodeSentence(json))
-      if (status >= 500 || retryStatuses.has(status)) {
+      const mayHelp = answer === undefined || new ClientError({ reason: answer }).isRetryable
+      if (mayHelp && (status >= 500 || retryStatuses.has(status))) {
         return Effect.fail(
           new Broken({
             kind: "unavailable",
@@ -173,16 +174,19 @@ export const send = <R>(
   request: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown, R>
 ): Effect.Effect<HttpClientResponse.HttpClientResponse, Broken | Refusal, R> => Effect.mapError(request, sendFailure)
 
+/** Returns the error of a request that is not sent again: the server's own, if it gave one. */
+export const lastFailure = (error: Broken | Refusal): Refusal | Unreachable =>
+  error._tag === "Broken" ? error.answer ?? unreachable(error, 1) : error
+
+/** How long a request may take, if the application does not say. */
+export const limit = Duration.seconds(30)
+
 /** Sends a request once, and says in the words of clients what went wrong. */
 export const request = <S extends Schema.ConstraintDecoder<unknown>>(
   send: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>,
-  schema: S,
-  limit: Duration.Duration
+  schema: S
 ): Effect.Effect<S["Type"], ClientError> =>
-  Effect.mapError(
-    call(send, schema, limit),
-    (error) => new ClientError({ reason: error._tag === "Broken" ? error.answer ?? unreachable(error, 1) : error })
-  )
+  Effect.mapError(call(send, schema, limit), (error) => new ClientError({ reason: lastFailure(error) }))
 
 /** Sends a request, and decodes the answer if it is a success. */
 export const call = <R, S extends Schema.ConstraintDecoder<unknown>>(

@@ -14,6 +14,7 @@ import * as Stream from "effect/Stream"
 import { UnexpectedAnswer, type Unreachable } from "../ClientError.ts"
 import { Broken, connectionLost, failureOf, type Refusal, send, within } from "./answer.ts"
 import { betweenHintsMillis, type Budget, now } from "./budget.ts"
+import type { Settings } from "./runsOptions.ts"
 
 /** Describes what an event of the stream means for its reader. */
 export type Step<A, E> =
@@ -33,12 +34,9 @@ export interface ReaderOptions<A, E> {
   /** Takes the next event. It is called once for each, in their order. */
   readonly take: (event: Sse.Event) => Step<A, E>
   readonly budget: Budget
-  /** How long the connection may be silent, without even a heartbeat. */
-  readonly idleTimeout: Duration.Duration
-  /** After how long an open connection with only heartbeats counts as progress. */
-  readonly steadyAfter: Duration.Duration
-  /** The length of the longest event. */
-  readonly maxEventLength: number
+  readonly settings: Settings
+  /** Is told that a connection is open, and before each wait that it is not. */
+  readonly onConnection?: ((isOpen: boolean) => Effect.Effect<void>) | undefined
 }
 
 /** Marks an answer after which the server has nothing more to send. */
@@ -71,7 +69,8 @@ interface Connection<E> {
 export const read = <A, E extends { readonly _tag: string }>(
   options: ReaderOptions<A, E>
 ): Stream.Stream<A, E | Refusal | Unreachable | typeof noContent> => {
-  const steadyAfter = Duration.toMillis(options.steadyAfter)
+  const { onConnection = () => Effect.void, settings } = options
+  const steadyAfter = Duration.toMillis(settings.steadyAfter)
   const suspectAfter = steadyAfter * 1.25
 
   /** Watches the hints as long as the connection is open. */
@@ -102,9 +101,9 @@ export const read = <A, E extends { readonly _tag: string }>(
     Connection<E>,
     Broken | Refusal | typeof noContent
   > {
-    const response = yield* options.connect.pipe(send, within(options.idleTimeout), Scope.provide(scope))
+    const response = yield* options.connect.pipe(send, within(settings.idleTimeout), Scope.provide(scope))
     if (response.status === 204) return yield* Effect.fail<typeof noContent>(noContent)
-    if (response.status !== 200) return yield* within(options.idleTimeout)(failureOf(response))
+    if (response.status !== 200) return yield* within(settings.idleTimeout)(failureOf(response))
     if (!/^text\/event-stream\b/i.test(response.headers["content-type"] ?? "")) {
       return yield* new Broken({
         kind: "garbled",
@@ -118,7 +117,7 @@ export const read = <A, E extends { readonly _tag: string }>(
       openedAt: yield* now,
       pull: yield* Scope.provide(Stream.toPull(response.stream), scope),
       decoder: new TextDecoder(),
-      parser: Sse.makeParser((event) => found.push(event), { maxEventSize: options.maxEventLength }),
+      parser: Sse.makeParser((event) => found.push(event), { maxEventSize: settings.maxEventLength }),
       found,
       failure: undefined,
       progressed: false,
@@ -126,6 +125,7 @@ export const read = <A, E extends { readonly _tag: string }>(
       lost: yield* Deferred.make<never, Broken>()
     }
     yield* Effect.forkIn(watch(connection), scope)
+    yield* onConnection(true)
     return connection
   })
 
@@ -133,7 +133,7 @@ export const read = <A, E extends { readonly _tag: string }>(
     status: 200,
     code: null,
     message:
-      `The server sent an event of more than ${options.maxEventLength} characters; raise maxEventLength to read it`
+      `The server sent an event of more than ${settings.maxEventLength} characters; raise maxEventLength to read it`
   })
 
   /** Takes the events that the parser has found. Returns the values to emit, and whether they were the last. */
@@ -145,7 +145,7 @@ export const read = <A, E extends { readonly _tag: string }>(
         continue
       }
       // The parser limits what it buffers; an event that arrives in one piece is not buffered.
-      const step = event.data.length > options.maxEventLength
+      const step = event.data.length > settings.maxEventLength
         ? { _tag: "Fail" as const, error: tooLong }
         : options.take(event)
       if (step._tag === "Skip") continue
@@ -170,7 +170,7 @@ export const read = <A, E extends { readonly _tag: string }>(
       Effect.mapError((error) =>
         error instanceof Broken ? error : connectionLost(error instanceof Error ? error.cause : undefined)
       ),
-      within(options.idleTimeout),
+      within(settings.idleTimeout),
       Effect.raceFirst(Deferred.await(connection.lost))
     )
     connection.waitingSince = undefined
@@ -214,6 +214,7 @@ export const read = <A, E extends { readonly _tag: string }>(
             const progressed = connection?.progressed === true
             yield* close
             if (!(step.failure instanceof Broken)) return yield* Effect.fail(step.failure)
+            yield* onConnection(false)
             yield* progressed || step.failure.hinted === true
               ? options.budget.pause(step.failure)
               : options.budget.spend(step.failure, startedAt)

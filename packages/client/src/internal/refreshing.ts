@@ -2,7 +2,6 @@ import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { refreshGrant, TokenResponse } from "@sallyport/contract/SessionGroup"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import * as HttpClient from "effect/http/HttpClient"
@@ -23,9 +22,6 @@ export type Present = <E>(
 
 /** How long before its end a token is refreshed, at most; a tenth of its time if that is less. */
 const aheadMillis = 10_000
-
-/** How long a refresh may take. */
-const limit = Duration.seconds(30)
 
 /** Returns what is kept of an answer of the token endpoint. */
 export const tokensOf = (answer: typeof TokenResponse.Type): Effect.Effect<Tokens> =>
@@ -60,7 +56,7 @@ export const make = Effect.fnUntraced(
             responseMode: "response-only"
           }),
           TokenResponse,
-          limit
+          Answer.limit
         ).pipe(Effect.asSome, Effect.catchIf(isRefused, () => Effect.succeedNone))
         if (Option.isNone(answer)) {
           // Without Web Locks another tab may have stored later tokens meanwhile.

@@ -24,7 +24,7 @@ export class InvalidRunsOptions extends Schema.TaggedError<InvalidRunsOptions>()
 /**
  * Lists the options of runs; each has a default. They bound the attempts without progress; an event is progress.
  *
- * @category models
+ * @category options
  * @since 0.1.0
  */
 export interface Options {
@@ -52,7 +52,9 @@ export interface Options {
 
 /** Holds the settings. */
 export interface Settings extends BudgetSettings {
+  /** How long the connection may be silent, without even a heartbeat. */
   readonly idleTimeout: Duration.Duration
+  /** After how long an open connection with only heartbeats counts as progress. */
   readonly steadyAfter: Duration.Duration
   readonly requestTimeout: Duration.Duration
   readonly maxEventLength: number

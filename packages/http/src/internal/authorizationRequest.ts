@@ -5,6 +5,7 @@ import * as AccessScope from "@sallyport/core/access/AccessScope"
 import type { AuthorizationServer, AuthorizationServerError } from "@sallyport/core/access/AuthorizationServer"
 import { isLoopbackRedirect, type OAuthClient } from "@sallyport/core/access/OAuthClient"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 type Server = AuthorizationServer["Service"]
@@ -105,6 +106,17 @@ const single = [
 
 const decodeScopes = Schema.decodeUnknownOption(Schema.Array(AccessScope.AccessScope))
 
+/**
+ * Reads a parameter `scope`: none if it is malformed, and undefined if it names no scope. `offline_access` is none: it asks
+ * for a refresh token, which every client gets.
+ */
+export const readScopes = (
+  text: string | undefined
+): Option.Option<ReadonlyArray<AccessScope.AccessScope> | undefined> => {
+  const asked = (text ?? "").split(" ").filter((scope) => scope !== "" && scope !== "offline_access")
+  return asked.length === 0 ? Option.some(undefined) : decodeScopes(asked)
+}
+
 /** Reads a request. A parameter without a value counts as absent, and one that is not known is passed over. */
 export const read = Effect.fnUntraced(function*(
   server: Server,
@@ -150,10 +162,8 @@ export const read = Effect.fnUntraced(function*(
   if (target === undefined) {
     return yield* refuse("invalid_target", "resource must be one that this server has tokens for")
   }
-  // It asks for a refresh token, which every client gets.
-  const asked = (valueOf("scope") ?? "").split(" ").filter((scope) => scope !== "" && scope !== "offline_access")
-  const scopes = decodeScopes(asked)
-  if (scopes._tag === "None" || AccessScope.missing(target.scopes, scopes.value).length > 0) {
+  const scopes = Option.map(readScopes(valueOf("scope")), (scopes = target.scopes) => scopes)
+  if (Option.isNone(scopes) || AccessScope.missing(target.scopes, scopes.value).length > 0) {
     return yield* refuse("invalid_scope", `the resource has no other scopes than ${target.scopes.join(" ")}`)
   }
   return {
@@ -163,7 +173,7 @@ export const read = Effect.fnUntraced(function*(
     codeChallenge,
     proofKeyThumbprint,
     target,
-    scopes: scopes.value.length === 0 ? target.scopes : [...new Set(scopes.value)]
+    scopes: [...new Set(scopes.value)]
   }
 })
 

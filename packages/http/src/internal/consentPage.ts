@@ -111,7 +111,7 @@ ${
         ["Answer goes to", hostOf(redirectUri)],
         ["For", target.name === target.uri ? target.uri : `${target.name} (${target.uri})`],
         ["On behalf of", options.session.subject],
-        ["Until", `it was not used for ${Duration.format(options.lifetime)}, or you end it in the list of connections`]
+        ["Ends", `after ${Duration.format(options.lifetime)} without use, or when you end it under Connections`]
       ])
     }
 ${

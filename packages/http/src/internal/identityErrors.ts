@@ -38,13 +38,13 @@ const sentences: Readonly<Record<Problem, string>> = {
   "from-the-future": "it is not valid yet",
   "wrong-audience": "it is not for this server alone",
   "wrong-party": "it was issued to a program that is not named here",
-  "missing-claim": "it has not each of iss, sub, aud, exp and iat",
+  "missing-claim": "it lacks iss, sub, aud, exp or iat",
   "invalid-claim": "one of its claims does not have the form that it must have",
   "replayed": "it was used before; get a new one",
   "unknown-header": "no such header is named here",
   "missing-header": "the header did not come, or came twice",
   "untrusted-peer": "the header did not come from its proxy",
-  "unfit": "who it names cannot be a subject here"
+  "unfit": "the name in it cannot be a subject here"
 }
 
 /**

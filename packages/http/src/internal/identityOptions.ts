@@ -66,11 +66,11 @@ export interface Issuer {
   /** Its address, as it stands in `iss`, character by character: https, or http on this machine. */
   readonly issuer: string
   /**
-   * Whom its tokens have to be for: the ids that programs have at the issuer, or that of this server. A token that is for
-   * anyone else as well is refused.
+   * The audience of its tokens: the ids that programs have at the issuer, or that of this server. A token that has another
+   * audience as well is refused.
    */
   readonly audiences: ReadonlyArray<string>
-  /** To whom a token may have been issued (`azp`), if it says so. Default the audiences. */
+  /** The programs that a token may have been issued to (`azp`), if it says so. Default the audiences. */
   readonly authorizedParties?: ReadonlyArray<string> | undefined
   /** The algorithms that it signs with. Default all of {@link algorithms}. */
   readonly algorithms?: ReadonlyArray<Algorithm> | undefined

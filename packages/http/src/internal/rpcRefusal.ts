@@ -9,7 +9,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type * as RpcSerialization from "effect/rpc/RpcSerialization"
-import { isUpgrade } from "../Authentication.ts"
+import { isUpgrade } from "./origin.ts"
 import * as Wire from "./wire.ts"
 
 /** How much of a request is read to find its calls. */

@@ -43,6 +43,9 @@ const retryAfter = (seconds: number) =>
     Effect.succeed(HttpServerResponse.setHeader(response, "retry-after", String(seconds)))
   )
 
+/** Keeps an answer out of every cache (RFC 6749 section 5.1). */
+export const noStore = { "cache-control": "no-store", pragma: "no-cache" }
+
 /** Says on a 503 that another request may be answered soon (RFC 9110 section 10.2.3). */
 export const retrySoon = { "retry-after": "1" }
 
@@ -109,7 +112,8 @@ export const oauthRateLimited = (
       }))
   )
 
-const fault = "The server has a fault; its log has the cause, under this trace id"
+/** Names the trace id, as pages and programs show the sentence alone. */
+const faultUnder = (traceId: string) => `The server has a fault. Its log has the cause under the trace id ${traceId}`
 
 /** Fails with a 500, and logs the defect that the caller is not told. */
 const internal = <E extends object>(error: (traceId: string) => E) => (defect: unknown): Effect.Effect<never, E> =>
@@ -121,13 +125,13 @@ const internal = <E extends object>(error: (traceId: string) => E) => (defect: u
     ))
 
 export const internalError = internal((traceId) =>
-  new WireError.InternalError({ code: "internal_error", message: fault, retryable: false, traceId })
+  new WireError.InternalError({ code: "internal_error", message: faultUnder(traceId), retryable: false, traceId })
 )
 export const oauthInternalError = internal((traceId) =>
   new WireError.OAuthInternalError({
     error: "server_error",
     code: "internal_error",
-    error_description: fault,
+    error_description: faultUnder(traceId),
     retryable: false,
     traceId
   })
@@ -141,8 +145,8 @@ export const oauthAccessDenied = oauthFailure("access_denied")
 export const oauthExpiredToken = oauthFailure("expired_token")
 export const oauthInvalidClient = oauthFailure("invalid_client")
 export const oauthInvalidTarget = oauthFailure("invalid_target")
-/** Fails with a 401 for a client that authenticates, though none can. */
-export const oauthNoClientAuthentication = (reason: Reason) =>
+/** Fails with a 401 for a caller that does not authenticate as it has to, or that does though none can. */
+export const oauthUnauthenticated = (reason: Reason) =>
   Effect.andThen(
     HttpEffect.appendPreResponseHandler((_request, response) =>
       Effect.succeed(HttpServerResponse.setHeader(response, "www-authenticate", "Basic realm=\"sallyport\""))
@@ -188,7 +192,10 @@ export const invalidCredential = ({ ended, message }: Reason & { readonly ended?
       traceId,
       ...(ended === undefined ? {} : { ended })
     }))
-export const scopeRequired = failure(WireError.Forbidden, "scope_required")
+const lackingScope = failure(WireError.Forbidden, "scope_required")
+/** Fails with a 403 that names the scopes that a session lacks. */
+export const scopeRequired = (missing: ReadonlyArray<string>) =>
+  lackingScope({ message: `This needs the scope ${missing.join(", ")}, which your session does not have` })
 export const scopeNotHeld = failure(WireError.Forbidden, "scope_not_held")
 export const methodNotOffered = failure(WireError.Forbidden, "method_not_offered")
 export const crossOrigin = failure(WireError.Forbidden, "cross_origin")
@@ -233,6 +240,21 @@ const stopped = {
 /** Returns the answer to a request that the server does not get to the end of, because it stops. */
 export const whenStopped = Effect.map(Effect.flip(ending(stopped)), (error) => toResponse(error))
 
+const oauthStatuses = { OAuthError: 400, OAuthInvalidClient: 401, OAuthUnavailable: 503 }
+
+const encodeOauth = Schema.encodeSync(
+  Schema.Union([WireError.OAuthError, WireError.OAuthInvalidClient, WireError.OAuthUnavailable])
+)
+
+/** Returns the answer that a route without a contract gives in OAuth's form. */
+export const oauthToResponse = (
+  error: WireError.OAuthError | WireError.OAuthInvalidClient | WireError.OAuthUnavailable
+): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.jsonUnsafe(encodeOauth(error), {
+    status: oauthStatuses[error._tag],
+    headers: { ...noStore, ...(error._tag === "OAuthUnavailable" ? retrySoon : {}) }
+  })
+
 /** Returns the same for the token endpoint. */
 export const oauthWhenStopped = Effect.map(
   Effect.flip(
@@ -243,11 +265,7 @@ export const oauthWhenStopped = Effect.map(
         traceId
       }))
   ),
-  (error) =>
-    HttpServerResponse.jsonUnsafe(Schema.encodeSync(WireError.OAuthUnavailable)(error), {
-      status: 503,
-      headers: retrySoon
-    })
+  oauthToResponse
 )
 
 /** How many entries a page of a list holds at most. */
@@ -275,7 +293,8 @@ export const readPlace = <Id extends string>(
 }
 
 /** The errors of a request that is turned away, with which status each is answered. */
-const statusByTag = {
+export const statusByTag = {
+  InvalidRequest: 400,
   Unauthorized: 401,
   Forbidden: 403,
   TooLarge: 413,

@@ -24,7 +24,7 @@ import * as Effect from "effect/Effect"
 import type { HttpClient } from "effect/http/HttpClient"
 import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 
@@ -118,7 +118,10 @@ export const pair = Effect.fnUntraced(function*(
     feed: Context.get(context, AccessFeed),
     approval: Context.get(context, Approval),
     runs: Context.get(context, Runs.Runs),
-    token: yield* Effect.orDie(Context.get(context, TokenStorage.TokenStorage).get)
+    token: Option.map(
+      yield* Effect.orDie(Context.get(context, TokenStorage.TokenStorage).tokens),
+      ({ token }) => token
+    )
   }
 })
 

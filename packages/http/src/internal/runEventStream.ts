@@ -5,39 +5,15 @@ import { endTold, type RunStreamFailure } from "@sallyport/contract/RunGroup"
 import { RunView } from "@sallyport/contract/RunGroup"
 import { eventId, type RunEventEncoded } from "@sallyport/core/runs/Run"
 import type { Followed, RunEventLogError } from "@sallyport/core/runs/RunEventLog"
-import type * as Writer from "@sallyport/core/Writer"
+import * as Writer from "@sallyport/core/Writer"
 import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Schema from "effect/Schema"
-import * as EventStream from "./EventStream.ts"
-import * as Wire from "./internal/wire.ts"
-
-/**
- * @see {@link EventStream.retryDelay}
- *
- * @category constants
- * @since 0.1.0
- */
-export const retryDelay = EventStream.retryDelay
-
-/**
- * @see {@link EventStream.HeartbeatInterval}
- *
- * @category services
- * @since 0.1.0
- */
-export const HeartbeatInterval = EventStream.HeartbeatInterval
-
-/**
- * @see {@link EventStream.sessionEnded}
- *
- * @category constants
- * @since 0.1.0
- */
-export const sessionEnded: EventStream.Failure<"session_ended"> = EventStream.sessionEnded
+import * as EventStream from "../EventStream.ts"
+import * as Wire from "./wire.ts"
 
 const failureOf = (error: RunEventLogError): EventStream.Failure<(typeof RunStreamFailure.Type)["code"]> => {
   switch (error.reason._tag) {
@@ -56,12 +32,7 @@ const toWire = (event: RunEventEncoded): EventStream.WireEvent => ({
   data: event.data
 })
 
-/**
- * Answers with events as they come; see {@link EventStream.respond}. An error of the log is a last event `failure`.
- *
- * @category responses
- * @since 0.1.0
- */
+/** Answers with the events of a run as they come. An error of the log is a last event `failure`. */
 export const respond = (
   events: Writer.Push<Arr.NonEmptyReadonlyArray<RunEventEncoded>, RunEventLogError>,
   options: EventStream.Options
@@ -78,25 +49,14 @@ const followedToWire = (given: Followed<RunEventEncoded>): EventStream.WireEvent
   return { id: cursor, event: kind, data: `${of.slice(0, -1)},"${kind}":${data}}` }
 }
 
-/**
- * Answers with the events of many runs as they come; see {@link EventStream.respond}. An error of the log is a last event
- * `failure`.
- *
- * @category responses
- * @since 0.1.0
- */
+/** Answers with the events of many runs as they come. An error of the log is a last event `failure`. */
 export const respondFollowed = (
   events: Stream.Stream<Followed<RunEventEncoded>, RunEventLogError>,
   options: EventStream.Options
 ): HttpServerResponse.HttpServerResponse =>
-  EventStream.respondWith(Stream.mapError(events, failureOf), followedToWire, options)
+  EventStream.respondPushed(Writer.fromStream(Stream.mapError(events, failureOf)), followedToWire, options)
 
-/**
- * Returns the event that tells a reader where its stream begins, before anything has come.
- *
- * @category constructors
- * @since 0.1.0
- */
+/** Returns the event that tells a reader where its stream begins, before anything has come. */
 export const cursorEvent = (cursor: string): EventStream.WireEvent => ({
   id: cursor,
   event: "cursor",
