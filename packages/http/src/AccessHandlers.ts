@@ -2,6 +2,7 @@
  * Answers the endpoints of the access feed: as Server-Sent Events and on a WebSocket, and backwards in pages.
  */
 import { AccessChangeEntry, feedData } from "@sallyport/contract/AccessGroup"
+import { pairingLinkView, sessionView } from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import type { AccessEvent } from "@sallyport/core/access/AccessEvent"
 import { AccessFeed, type AccessFeedError, type AccessFeedMessage } from "@sallyport/core/access/AccessFeed"
@@ -28,7 +29,7 @@ const entryOf = ({ actor, at, change, revision }: AccessEvent, current: SessionI
   const head = { revision, actor, at }
   switch (change._tag) {
     case "pairingLinkUpserted":
-      return { event: change._tag, data: { ...head, link: Wire.pairingLinkView(change.link) } }
+      return { event: change._tag, data: { ...head, link: pairingLinkView(change.link) } }
     case "pairingLinkRemoved":
       return { event: change._tag, data: { ...head, id: change.id, reason: change.reason } }
     case "connectClientUpserted":
@@ -41,7 +42,7 @@ const entryOf = ({ actor, at, change, revision }: AccessEvent, current: SessionI
     case "connectSecurityModeUpdated":
       return { event: change._tag, data: { ...head, mode: change.mode } }
     case "sessionUpserted":
-      return { event: change._tag, data: { ...head, session: Wire.sessionView(change.session, current) } }
+      return { event: change._tag, data: { ...head, session: sessionView(change.session, current) } }
     case "sessionRemoved":
       return { event: change._tag, data: { ...head, id: change.id, reason: change.reason } }
     case "credentialUpserted":
@@ -80,8 +81,8 @@ export const wireEvent = (current: SessionId | undefined) => (message: AccessFee
     event: "snapshot",
     data: encodeSnapshot({
       revision,
-      pairingLinks: pairingLinks.map(Wire.pairingLinkView),
-      sessions: sessions.map((session) => Wire.sessionView(session, current)),
+      pairingLinks: pairingLinks.map(pairingLinkView),
+      sessions: sessions.map((session) => sessionView(session, current)),
       ...(connectClients === undefined ? {} : { connectClients }),
       ...(connectSecurityMode === undefined ? {} : { connectSecurityMode })
     })

@@ -14,6 +14,7 @@ import type { Forbidden } from "@sallyport/contract/WireError"
 import { DeviceAuthorization } from "@sallyport/core/connect/DeviceAuthorization"
 import * as ByteSize from "effect/ByteSize"
 import type { SecureRandom } from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
@@ -220,9 +221,10 @@ const show = authorize(Effect.fnUntraced(function*(request, { session }) {
     )
   }
   const server = yield* AuthorizationServer
+  const { lifetime } = yield* SessionCredentialService
   return yield* ConsentPage.consent(request, {
     session,
-    lifetime: (yield* SessionCredentialService).lifetime,
+    lifetime: session.lifetime === null ? lifetime : Duration.min(session.lifetime, lifetime),
     titles: yield* AccessScope.Titles,
     seal: yield* server.sealForm(sealedText(request, session.id))
   })

@@ -1,6 +1,7 @@
 /**
  * Answers the endpoints of pairing links.
  */
+import { pairingLinkView } from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCredentialService"
 import { reachOf } from "@sallyport/core/access/Principal"
@@ -41,7 +42,7 @@ export const layer = HttpApiBuilder.group(
             sessionLifetime: seconds(payload.sessionLifetimeSeconds),
             sessionAbsoluteLifetime: seconds(payload.sessionAbsoluteLifetimeSeconds)
           })
-          return { code, link: Wire.pairingLinkView(link) }
+          return { code, link: pairingLinkView(link) }
         },
         Effect.catchReasons("BootstrapCredentialError", {
           ScopeNotHeld: (reason) => Wire.scopeNotHeld(reason),
@@ -66,7 +67,7 @@ export const layer = HttpApiBuilder.group(
             limit: Wire.pageSize
           })
           return {
-            links: links.map(Wire.pairingLinkView),
+            links: links.map(pairingLinkView),
             next: Wire.nextPage(links, (last) => Wire.placeAt(last.createdAt, last.id))
           }
         },

@@ -1,7 +1,7 @@
 /**
  * Answers the endpoints of runs: starting one, following it as Server-Sent Events, finding it again, ending it.
  */
-import { endTold } from "@sallyport/contract/RunGroup"
+import { endTold, runView } from "@sallyport/contract/RunGroup"
 import type { TooManyRequests } from "@sallyport/contract/WireError"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
@@ -78,9 +78,9 @@ export const layer = HttpApiBuilder.group(
             onNone: () => log.execute(request, (run) => program.execute({ input: payload.input, run, session })),
             onSome: (start) => start(request)
           })
-          return created ? { created: true as const, run: Wire.runView(run) } : {
+          return created ? { created: true as const, run: runView(run) } : {
             created: false as const,
-            run: Wire.runView(run)
+            run: runView(run)
           }
         },
         Effect.catchReasons("RunEventLogError", {
@@ -103,7 +103,7 @@ export const layer = HttpApiBuilder.group(
             limit: Wire.pageSize
           })
           return {
-            runs: runs.map(Wire.runView),
+            runs: runs.map(runView),
             next: Wire.nextPage(runs, (last) => Wire.placeAt(last.startedAt, last.runId))
           }
         },
@@ -138,7 +138,7 @@ export const layer = HttpApiBuilder.group(
       ),
       get: Effect.fn(
         function*({ params }) {
-          return Wire.runView(yield* log.get({ runId: params.id, owner: yield* owner }))
+          return runView(yield* log.get({ runId: params.id, owner: yield* owner }))
         },
         Effect.catchReasons("RunEventLogError", {
           RunNotFound: (reason) => Wire.runNotFound(reason),
@@ -186,7 +186,7 @@ export const layer = HttpApiBuilder.group(
               yield* log.getByKey({ idempotencyKey, owner: yield* owner }),
               ({ threadId }) => threadId === params.id
             )
-          return { run: Option.match(run, { onNone: () => null, onSome: Wire.runView }) }
+          return { run: Option.match(run, { onNone: () => null, onSome: runView }) }
         },
         Effect.catchReasons("RunEventLogError", {
           InvalidInput: (reason) => Wire.invalidRequest(reason),
@@ -195,7 +195,7 @@ export const layer = HttpApiBuilder.group(
       ),
       answer: Effect.fn(
         function*({ params, payload }) {
-          return Wire.runView(yield* log.answer({ ...payload, runId: params.id, owner: yield* owner }))
+          return runView(yield* log.answer({ ...payload, runId: params.id, owner: yield* owner }))
         },
         Effect.catchReasons("RunEventLogError", {
           InvalidInput: (reason) => Wire.invalidRequest(reason),
@@ -211,7 +211,7 @@ export const layer = HttpApiBuilder.group(
         function*({ params }) {
           const result = yield* log.abort({ runId: params.id, owner: yield* owner })
           // A run that is named by its id exists.
-          return result._tag === "Registered" ? yield* Effect.die(result) : Wire.runView(result.run)
+          return result._tag === "Registered" ? yield* Effect.die(result) : runView(result.run)
         },
         Effect.catchReasons("RunEventLogError", {
           RunNotFound: (reason) => Wire.runNotFound(reason),
@@ -227,9 +227,9 @@ export const layer = HttpApiBuilder.group(
           })
           switch (result._tag) {
             case "Aborted":
-              return { outcome: "aborted" as const, run: Wire.runView(result.run) }
+              return { outcome: "aborted" as const, run: runView(result.run) }
             case "AlreadyEnded":
-              return { outcome: "already-ended" as const, run: Wire.runView(result.run) }
+              return { outcome: "already-ended" as const, run: runView(result.run) }
             case "Registered":
               return { outcome: "registered" as const, run: null }
           }

@@ -2,7 +2,13 @@
  * Answers the endpoints of sessions: signing in with a cookie, or for a bearer token or one that is bound to a key, the
  * list, and signing out.
  */
-import { EndedView, PairingPreview, PolicyView } from "@sallyport/contract/AccessSchemas"
+import {
+  EndedView,
+  listedSessionView,
+  PairingPreview,
+  PolicyView,
+  sessionView
+} from "@sallyport/contract/AccessSchemas"
 import { SallyportApi } from "@sallyport/contract/SallyportApi"
 import {
   accessTokenType,
@@ -411,12 +417,12 @@ export const layer = HttpApiBuilder.group(
         const policy = yield* policyView
         return Option.isNone(session)
           ? { authenticated: false as const, policy, ...(yield* endOfCookie) }
-          : { authenticated: true as const, policy, session: Wire.sessionView(session.value, session.value.id) }
+          : { authenticated: true as const, policy, session: sessionView(session.value, session.value.id) }
       }, provideServices),
       bootstrap: Effect.fn(function*({ payload }) {
         yield* checkOrigin({ vouched: false })
         const session = yield* signInBrowser(payload)
-        return { session: Wire.sessionView(session, session.id) }
+        return { session: sessionView(session, session.id) }
       }, provideServices),
       preview: Effect.fn(function*({ payload }) {
         const bootstrap = yield* BootstrapCredentialService
@@ -580,7 +586,7 @@ export const layer = HttpApiBuilder.group(
             limit: Wire.pageSize
           })
           return {
-            sessions: listed.map((one) => Wire.listedSessionView(one, current.id)),
+            sessions: listed.map((one) => listedSessionView(one, current.id)),
             next: Wire.nextPage(listed, ({ session }) => session.id)
           }
         },
@@ -592,7 +598,7 @@ export const layer = HttpApiBuilder.group(
       rename: Effect.fn(
         function*({ params, payload }) {
           const current = yield* CurrentSession
-          return Wire.sessionView(yield* sessions.rename(params.id, payload.label, current), current.id)
+          return sessionView(yield* sessions.rename(params.id, payload.label, current), current.id)
         },
         Effect.catchReasons("SessionCredentialError", {
           SessionNotFound: (reason) => Wire.sessionNotFound(reason),
@@ -603,7 +609,7 @@ export const layer = HttpApiBuilder.group(
       requestScopes: Effect.fn(
         function*({ payload }) {
           const current = yield* CurrentSession
-          return Wire.sessionView(yield* sessions.requestScopes(current, payload.scopes), current.id)
+          return sessionView(yield* sessions.requestScopes(current, payload.scopes), current.id)
         },
         Effect.catchReasons("SessionCredentialError", {
           InvalidInput: (reason) => Wire.invalidRequest(reason),
@@ -615,7 +621,7 @@ export const layer = HttpApiBuilder.group(
       answerScopes: Effect.fn(
         function*({ params, payload }) {
           const current = yield* CurrentSession
-          return Wire.sessionView(yield* sessions.answerScopes({ ...params, ...payload }, current), current.id)
+          return sessionView(yield* sessions.answerScopes({ ...params, ...payload }, current), current.id)
         },
         Effect.catchReasons("SessionCredentialError", {
           InvalidInput: (reason) => Wire.invalidRequest(reason),

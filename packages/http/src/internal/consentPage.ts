@@ -3,6 +3,7 @@
  */
 import type { Session } from "@sallyport/core/access/Session"
 import { isLoopbackRedirect } from "@sallyport/core/access/OAuthClient"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -97,6 +98,10 @@ export const consent = (request: AuthorizationRequest, options: {
   readonly titles: Readonly<Record<string, string>>
 }) => {
   const { client, redirectUri, scopes, target } = request
+  const { absoluteExpiresAt } = options.session
+  const atYourEnd = absoluteExpiresAt === null
+    ? ""
+    : ` with your own session (${DateTime.formatIso(absoluteExpiresAt)}),`
   const held = scopes.filter((scope) => options.session.scopes.includes(scope))
   const lacking = scopes.filter((scope) => !held.includes(scope))
   return HtmlDocument.make({
@@ -111,7 +116,10 @@ ${
         ["Answer goes to", hostOf(redirectUri)],
         ["For", target.name === target.uri ? target.uri : `${target.name} (${target.uri})`],
         ["On behalf of", options.session.subject],
-        ["Ends", `after ${Duration.format(options.lifetime)} without use, or when you end it under Connections`]
+        [
+          "Ends",
+          `after ${Duration.format(options.lifetime)} without use,${atYourEnd} or when you end it under Connections`
+        ]
       ])
     }
 ${

@@ -1,8 +1,7 @@
 /**
  * Writes a run's events as Server-Sent Events.
  */
-import { endTold, type RunStreamFailure } from "@sallyport/contract/RunGroup"
-import { RunView } from "@sallyport/contract/RunGroup"
+import { endTold, type RunStreamFailure, RunView, runView } from "@sallyport/contract/RunGroup"
 import { eventId, type RunEventEncoded } from "@sallyport/core/runs/Run"
 import type { Followed, RunEventLogError } from "@sallyport/core/runs/RunEventLog"
 import * as Writer from "@sallyport/core/Writer"
@@ -13,7 +12,6 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Schema from "effect/Schema"
 import * as EventStream from "../EventStream.ts"
-import * as Wire from "./wire.ts"
 
 const failureOf = (error: RunEventLogError): EventStream.Failure<(typeof RunStreamFailure.Type)["code"]> => {
   switch (error.reason._tag) {
@@ -43,7 +41,7 @@ const encodeRun = Schema.encodeSync(Schema.fromJsonString(RunView))
 
 // The data of an event is passed on as it is stored.
 const followedToWire = (given: Followed<RunEventEncoded>): EventStream.WireEvent => {
-  if (given._tag === "Begun") return { id: given.cursor, event: "run", data: encodeRun(Wire.runView(given.run)) }
+  if (given._tag === "Begun") return { id: given.cursor, event: "run", data: encodeRun(runView(given.run)) }
   const { cursor, event: { data, firstSeq, kind, runId, seq }, threadId } = given
   const of = JSON.stringify({ runId, threadId, seq: Option.getOrNull(seq), firstSeq })
   return { id: cursor, event: kind, data: `${of.slice(0, -1)},"${kind}":${data}}` }

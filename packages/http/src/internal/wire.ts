@@ -17,9 +17,6 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 
-export { listedSessionView, pairingLinkView, sessionView } from "@sallyport/contract/AccessSchemas"
-export { runView } from "@sallyport/contract/RunGroup"
-
 /** Makes a function that fails with an error of the token endpoint. */
 const oauthFailure = (error: WireError.OAuthError["error"]) => (reason: Reason) =>
   answer(error, reason, (traceId) => new WireError.OAuthError({ error, error_description: reason.message, traceId }))
