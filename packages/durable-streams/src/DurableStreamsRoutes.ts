@@ -1,11 +1,11 @@
 /**
  * The Durable Streams protocol over HTTP, behind the same authentication as the rest.
  *
- * A stream belongs to whom created it: the same path below the prefix is another stream to another owner. Reading asks for
+ * A stream belongs to its creator: the same path below the prefix is another stream to another owner. Reading asks for
  * the scope `streams:read`, all else for `streams:write`.
  */
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
-import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
+import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import type { RunOwner } from "@sallyport/core/runs/Run"
 import type { Session } from "@sallyport/core/access/Session"
@@ -57,8 +57,6 @@ export interface CommonOptions {
   readonly prefix?: `/${string}` | undefined
   /** Returns to whom a session's streams belong. Default its subject. */
   readonly owner?: ((session: Session) => RunOwner) | undefined
-  /** Where clients reach the server, such as `https://example.com`. Default what the request says. */
-  readonly publicUrl?: string | undefined
 }
 
 /**
@@ -122,7 +120,7 @@ const lifetimeOf = (headers: Headers): Effect.Effect<{
 }, DurableStreamsError> => {
   const ttl = headers["stream-ttl"]
   const expiresAt = headers["stream-expires-at"]
-  if (ttl !== undefined && expiresAt !== undefined) return fail("Stream-TTL", "absent where Stream-Expires-At is given")
+  if (ttl !== undefined && expiresAt !== undefined) return fail("Stream-TTL", "absent if Stream-Expires-At is given")
   if (ttl !== undefined) {
     const seconds = toNatural(ttl)
     return seconds === undefined || !Number.isSafeInteger(seconds * 1000)
@@ -247,6 +245,7 @@ export const layer = (options?: Options): Layer.Layer<
   const writing = Layer.effectDiscard(Effect.gen(function*() {
     const router = yield* HttpRouter.HttpRouter
     const streams = yield* DurableStreams
+    const policy = yield* AuthPolicy
 
     const put = Effect.gen(function*() {
       const request = yield* HttpServerRequest.HttpServerRequest
@@ -264,7 +263,7 @@ export const layer = (options?: Options): Layer.Layer<
         data,
         fork
       })
-      const location = Request.rootOf(request, options?.publicUrl, prefix) +
+      const location = Request.rootOf(request, policy, prefix) +
         `/${path.split("/").map(encodeURIComponent).join("/")}`
       return HttpServerResponse.empty({
         status: created ? 201 : 200,

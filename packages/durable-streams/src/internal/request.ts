@@ -1,6 +1,7 @@
 /**
  * What the routes of streams and of subscriptions have in common.
  */
+import type { Descriptor } from "@sallyport/core/access/AuthPolicy"
 import type { RunOwner } from "@sallyport/core/runs/Run"
 import type { Session } from "@sallyport/core/access/Session"
 import { whenStopped } from "@sallyport/http/Edge"
@@ -36,12 +37,15 @@ export const bodyOf = (
   )
 }
 
-/** Returns the URL of the root of streams, as the client of the request reaches it. */
+/** Returns the URL of the root of streams. A host that names no public URL believes the request. */
 export const rootOf = (
   request: HttpServerRequest.HttpServerRequest,
-  publicUrl: string | undefined,
+  { publicUrl }: Descriptor,
   prefix: string
-): string => (publicUrl ?? `${request.protocol ?? "http"}://${request.headers.host ?? "localhost"}`) + prefix
+): string =>
+  (publicUrl === undefined
+    ? `${request.protocol ?? "http"}://${request.headers.host ?? "localhost"}`
+    : publicUrl.origin + publicUrl.pathname.replace(/\/$/, "")) + prefix
 
 /** Makes a function that turns the failures of a handler into answers; a failure may be an answer already. */
 export const answering = <E>(
