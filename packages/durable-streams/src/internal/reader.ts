@@ -53,7 +53,8 @@ export interface LiveOptions {
 type SearchParams = Readonly<Record<string, string | ReadonlyArray<string>>>
 
 const encoder = new TextEncoder()
-const decoder = new TextDecoder()
+// A byte order mark is data as any other, and counts in offsets.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 const open = encoder.encode("[")
 const close = encoder.encode("]")
 const comma = encoder.encode(",")
