@@ -83,7 +83,7 @@ export const problem = (
 export const orProblem = <R>(
   handler: Effect.Effect<HttpServerResponse.HttpServerResponse, { readonly code: string; readonly message: string }, R>
 ): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R> =>
-  Effect.catch(handler, (error) => Effect.succeed(problem(error)))
+  handler.pipe(Effect.catch((error) => Effect.succeed(problem(error))))
 
 const encoder = new TextEncoder()
 const heartbeat = encoder.encode(":\n\n")
