@@ -559,14 +559,14 @@ describe("streams over HTTP", () => {
         one.append({ ...name, contentType: "text/plain", data: new TextEncoder().encode(text) })
       for (let n = 0; n < 5; n++) {
         const page = yield* two.read({ ...name, from: n })
-        const waiting = yield* Effect.forkChild(two.awaitChange(page))
+        const waiting = yield* Effect.forkChild(two.readNext({ ...name, after: page }))
         yield* append("x")
         yield* Fiber.join(waiting)
         assert.strictEqual((yield* two.read({ ...name, from: n })).next, n + 1)
       }
       const last = yield* two.read({ ...name, from: 5 })
-      const waiting = yield* Effect.forkChild(two.awaitChange(last))
+      const waiting = yield* Effect.forkChild(Effect.flip(two.readNext({ ...name, after: last })))
       yield* one.delete(name)
-      yield* Fiber.join(waiting)
+      assert.strictEqual((yield* Fiber.join(waiting)).reason._tag, "StreamNotFound")
     }).pipe(Effect.provide(NodeServices.layer)))
 })

@@ -449,7 +449,6 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     read,
     readNext,
     push,
-    awaitChange,
     delete: Effect.fn("DurableStreams.delete")(function*({ owner, path }: StreamName) {
       if (!isStreamPath(path)) return yield* fail(new StreamNotFound({ path }))
       const outcome = yield* storage(repository.delete({ ownerKey: ownerKey(owner), path, nowMillis: now() }))
