@@ -24,7 +24,13 @@ import type { CommonOptions, Options } from "./DurableStreamsRoutes.ts"
 import { viewOf } from "./internal/pendingStreams.ts"
 import * as Request from "./internal/request.ts"
 import * as Wire from "./internal/wire.ts"
-import { type SigningKey, StreamSubscriptions, type Subscription } from "./StreamSubscriptions.ts"
+import {
+  type SigningKey,
+  StreamSubscriptions,
+  StreamSubscriptionsError,
+  type Subscription,
+  TokenInvalid
+} from "./StreamSubscriptions.ts"
 
 const maxBodySize = ByteSize.kibibytes(256)
 
@@ -86,9 +92,7 @@ const bearer = /^Bearer +([^\s]+) *$/i
 const tokenOf = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ headers }) => {
   const token = bearer.exec(headers.authorization ?? "")?.[1]
   return token === undefined
-    ? Effect.fail(
-      Wire.error(401, "TOKEN_INVALID", "Authorization must be: Bearer, a space, and the token that came with the wake")
-    )
+    ? Effect.fail(new StreamSubscriptionsError({ reason: new TokenInvalid() }))
     : Effect.succeed(Redacted.make(token, { label: "wake-token" }))
 })
 
@@ -133,7 +137,7 @@ export const layer = (options?: CommonOptions): Layer.Layer<
   const prefix = options?.prefix ?? "/streams"
   const ownerOf = options?.owner ?? Request.ownerOfSubject
   const root = `${prefix}/__ds` as const
-  const answer = Request.answering(Wire.subscriptionFailure)
+  const { answer } = Request
 
   const params = HttpRouter.params
   const name = Effect.gen(function*() {
