@@ -1,14 +1,12 @@
 /**
  * Writes the tables of docs/scoped-credentials.md from the one that the tests are made of. A test fails if they differ.
  */
-import { readFile, writeFile } from "node:fs/promises"
-import { join } from "node:path"
 import { markdown } from "@sallyport/testing/CredentialTable"
+import { writeBetween } from "./writeBetween.ts"
 
-const begin = "<!-- table: npm run credential-table -->"
-const end = "<!-- end of table -->"
-const page = join(import.meta.dirname, "..", "docs", "scoped-credentials.md")
-const text = await readFile(page, "utf8")
-const before = text.slice(0, text.indexOf(begin) + begin.length)
-const after = text.slice(text.indexOf(end))
-await writeFile(page, `${before}\n\n${markdown()}\n\n${after}`)
+await writeBetween(
+  "scoped-credentials.md",
+  "<!-- table: npm run credential-table -->",
+  "<!-- end of table -->",
+  markdown()
+)

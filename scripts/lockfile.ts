@@ -1,7 +1,7 @@
 /**
- * Completes the lockfiles, ours and that of the benchmarks, after npm has written them: adds the platform packages that
- * npm left out, so that `npm ci` accepts them on every machine, and the `integrity` that one lacks. `--check` asks no
- * registry and fails instead of writing, and also if a lockfile holds a download address.
+ * Completes the lockfiles of the workspace, the benchmarks and the site after npm has written them: adds the platform
+ * packages that npm left out, so that `npm ci` accepts them on every machine, and the `integrity` that one lacks. `--check`
+ * asks no registry and fails instead of writing, and also if a lockfile holds a download address.
  *
  * If a registry does not serve an optional package, `npm install` silently leaves it out of the lockfile, and `npm ci`
  * then refuses the lockfile, on that registry and on any other.

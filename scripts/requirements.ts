@@ -35,9 +35,10 @@ const sections: Readonly<Record<string, Readonly<Record<string, string>>>> = JSO
 )
 const promises = new Map(Object.values(sections).flatMap(Object.entries<string>))
 
-// Only known prefixes count: titles also mention UTF-16 and SHA-25.
-const prefixes = new Set([...promises.keys()].map((id) => id.replace(/-\d+$/, "")))
-const idPattern = new RegExp(`\\b(?:${[...prefixes].join("|")})-\\d\\d\\b`, "g")
+const prefixes = [...new Set([...promises.keys()].map((id) => id.replace(/-\d+$/, "")))].join("|")
+const idPattern = new RegExp(`\\b(?:${prefixes})-\\d\\d\\b`, "g")
+// In a title any prefix counts, so that a misspelt one is found, but for UTF-16, SHA-25 and C-82.
+const titlePattern = /\b(?!(?:C|SHA|UTF)-)[A-Z]{1,6}-\d\d\b/g
 
 type Node = Readonly<Record<string, unknown>>
 
@@ -103,7 +104,7 @@ const read = async (file: string): Promise<Source> => {
     passesTitles ||= isTestFunction(node["callee"]) && !isModifier(node["callee"]) && isNode(first) &&
       titleReferences.has(String(first["type"]))
     if (title !== undefined) {
-      for (const [id] of title.matchAll(idPattern)) citations.push({ id, file, title })
+      for (const [id] of title.matchAll(titlePattern)) citations.push({ id, file, title })
       return [node["callee"], ...rest].filter(isNode).forEach(visit)
     }
     const text = textOf(node)
@@ -124,6 +125,7 @@ const files: Array<string> = []
 const patterns = [
   "packages/*/test/**/*.test.ts",
   "{examples/*,faults}/test/**/*.test.ts",
+  "test-support/*.test.ts",
   "packages/testing/src/*Suite.ts"
 ]
 for await (const file of glob(patterns, { cwd: root })) files.push(file.replaceAll("\\", "/"))

@@ -23,7 +23,7 @@ export interface Program {
   readonly command: string
   /** The file of a program in TypeScript. */
   readonly file: string
-  /** The lines that it must print: those in its comments after `// =>`. None where it does not say. */
+  /** The lines that it must print: those in its comments after `// =>`. None if it says nothing. */
   readonly prints: ReadonlyArray<string>
   readonly directory: string
   /** Writes its files, if they are not there. */

@@ -8,11 +8,11 @@ import {
   BootstrapCredentialService,
   RunEventLog,
   SecretStore,
-  SessionCredentialService
+  SessionCredentialService,
+  SqlRepositories
 } from "@sallyport/core"
 import { Sallyport, Shutdown } from "@sallyport/http"
 import { PgDatabase, PgRepositories } from "@sallyport/pg"
-import { SqlRepositories } from "@sallyport/core"
 import { SqliteClient } from "@sallyport/sqlite-node"
 import { Layer } from "effect"
 import { HttpRouter } from "effect/http"

@@ -10,10 +10,10 @@ import {
   AuthPolicy,
   BootstrapCredentialService,
   SecretStore,
-  SessionCredentialService
+  SessionCredentialService,
+  SqlRepositories
 } from "@sallyport/core"
 import { AccessHandlers, Authentication, SessionHandlers, Shutdown } from "@sallyport/http"
-import { SqlRepositories } from "@sallyport/core"
 import { EarlyRequests, IdleConnections } from "@sallyport/node"
 import { SqliteClient } from "@sallyport/sqlite-node"
 import { Effect, Layer } from "effect"

@@ -8,7 +8,9 @@ import {
   CurrentSession,
   RunEventLog,
   SecretStore,
-  SessionCredentialService
+  SessionCredentialService,
+  SqlRateLimiterStore,
+  SqlRepositories
 } from "@sallyport/core"
 import {
   Authentication,
@@ -20,7 +22,6 @@ import {
   SessionHandlers,
   TrustedProxies
 } from "@sallyport/http"
-import { SqlRateLimiterStore, SqlRepositories } from "@sallyport/core"
 import { WaitUntil } from "@sallyport/core/runs"
 import { SqliteClient } from "@sallyport/sqlite-node"
 import { PublicHttp } from "@sallyport/node"

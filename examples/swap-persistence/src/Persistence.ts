@@ -3,8 +3,7 @@
  * one it uses.
  */
 import { NodeCrypto, NodeServices } from "@effect/platform-node"
-import { Repositories, SecretStore } from "@sallyport/core"
-import { SqlRepositories } from "@sallyport/core"
+import { Repositories, SecretStore, SqlRepositories } from "@sallyport/core"
 import { SqliteClient } from "@sallyport/sqlite-node"
 import { Layer } from "effect"
 

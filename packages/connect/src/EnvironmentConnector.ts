@@ -284,7 +284,7 @@ const build = Effect.fnUntraced(function*(settings: Settings): Effect.fn.Return<
     const answer = yield* Schema.decodeUnknownEffect(request.answer)(raw, { onExcessProperty: "error" }).pipe(
       Effect.mapError(() => refuse("its form"))
     )
-    const kid = Jwt.keyIdOf(answer.proof)
+    const kid = Option.getOrUndefined(Jwt.keyIdOf(answer.proof))
     const key = believedKeys(environment, yield* Clock.currentTimeMillis).find((believed) => believed.kid === kid)
     if (key === undefined) return yield* refuse("unknown key")
     const claims = yield* Jwt.verify(answer.proof, {

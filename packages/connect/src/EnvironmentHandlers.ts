@@ -3,7 +3,8 @@
  * waits with it.
  *
  * A mint request is verified, then taken to the mode and the client, and only then are its `jti` and `nonce` spent: a
- * failure of ours leaves the request good for another try. A request that turns out to have been spent has its grant
+ * failure of ours before that leaves the request good for another try. If the store fails between the two, another try is
+ * refused as replayed, and the client asks with a new request. A request that turns out to have been spent has its grant
  * revoked, whose code no caller was told.
  */
 import type { HealthProof, MintProof, RelayKeyProof, WaitProof } from "@sallyport/contract/ConnectProtocol"
@@ -18,14 +19,9 @@ import {
   WaitRequest
 } from "@sallyport/contract/ConnectProtocol"
 import type * as WireError from "@sallyport/contract/WireError"
-import * as Input from "@sallyport/core/Input"
 import type { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as AccessScope from "@sallyport/core/access/AccessScope"
-import {
-  BootstrapCredentialService,
-  defaultSubject,
-  makeGrants
-} from "@sallyport/core/access/BootstrapCredentialService"
+import { BootstrapCredentialService, makeGrants } from "@sallyport/core/access/BootstrapCredentialService"
 import { type ConnectClientError, ConnectClientStore, grantedBy } from "@sallyport/core/connect/ConnectClientStore"
 import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
 import * as SecretStore from "@sallyport/core/secrets/SecretStore"
@@ -35,13 +31,12 @@ import * as Digest from "effect/crypto/Digest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
-import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Schema from "effect/Schema"
 import * as EnvironmentLink from "./EnvironmentLink.ts"
 import * as Identity from "./Identity.ts"
-import { type Options, settings } from "./internal/environmentOptions.ts"
+import { type Options, type Settings, settings } from "./internal/environmentOptions.ts"
 import * as Jwt from "./internal/jwt.ts"
 import * as Seldom from "./internal/seldom.ts"
 import * as Wire from "./internal/wire.ts"
@@ -60,24 +55,18 @@ type Proof =
   | typeof RelayKeyProof.Type
 type Claims<P> = P extends unknown ? Omit<P, "iss" | "aud" | "iat" | "exp"> : never
 
-/**
- * Provides the handlers of an environment.
- *
- * @category layers
- * @since 0.1.0
- */
-export const layerWith = (options: Options = {}) =>
+const provide = <E>(read: Effect.Effect<Settings, E>) =>
   HttpApiBuilder.group(
     ConnectEnvironmentApi,
     "environment",
     Effect.fn(function*(handlers) {
-      Input.demand("EnvironmentHandlers.layerWith", { scopes: Input.any, subject: Input.text }, options)
+      const { scopes: asked, subject } = yield* read
       const clients = yield* ConnectClientStore
       const bootstrap = yield* BootstrapCredentialService
       const replays = yield* ReplayRepository
       const withSecrets = Effect.provideService(SecretStore.SecretStore, yield* SecretStore.SecretStore)
       const digest = yield* Digest.Digest
-      const scopes = options.scopes ?? AccessScope.missing(AccessScope.widening, yield* AccessScope.Vocabulary)
+      const scopes = asked ?? AccessScope.missing(AccessScope.widening, yield* AccessScope.Vocabulary)
       const makeGrant = yield* makeGrants
       const logRefusal = Seldom.make("Refused a request in the name of the relay", Effect.logInfo)
       const stopping = yield* Stopping
@@ -92,8 +81,9 @@ export const layerWith = (options: Options = {}) =>
         if (Option.isNone(linked)) return yield* Wire.notFound({ message: "This environment is linked to no relay" })
         const link = linked.value
         const nowMillis = yield* Clock.currentTimeMillis
-        const key = EnvironmentLink.findRelayKey(link, Jwt.keyIdOf(request), nowMillis)
-        if (key === undefined) return yield* new Jwt.JwtRefused({ problem: "unknown key" })
+        const found = Option.flatMap(Jwt.keyIdOf(request), (kid) => EnvironmentLink.findRelayKey(link, kid, nowMillis))
+        if (Option.isNone(found)) return yield* new Jwt.JwtRefused({ problem: "unknown key" })
+        const key = found.value
         const verified = yield* Jwt.verify(request, {
           key,
           typ: kind,
@@ -133,7 +123,7 @@ export const layerWith = (options: Options = {}) =>
         if (claims.sub !== link.account) return yield* new Jwt.JwtRefused({ problem: "wrong account" })
         const grant = yield* makeGrant({
           scopes,
-          subject: options.subject ?? defaultSubject,
+          subject,
           label: claims.label,
           proofKeyThumbprint: claims.cnf.jkt,
           createdBy: grantedBy,
@@ -267,12 +257,12 @@ export const layerWith = (options: Options = {}) =>
   )
 
 /**
- * Provides the handlers with the defaults of {@link layerWith}.
+ * Provides the handlers of an environment with given options.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layer = layerWith({})
+export const layerWith = (options: Options) => provide(settings.fromObject(options))
 
 /**
  * Provides the handlers with the options of the configuration, in variables that begin with `SALLYPORT_ENVIRONMENT_`.
@@ -280,7 +270,15 @@ export const layer = layerWith({})
  * @category layers
  * @since 0.1.0
  */
-export const layerConfig = Layer.unwrap(Effect.map(settings.fromConfig, layerWith))
+export const layerConfig = provide(settings.fromConfig)
+
+/**
+ * Provides the handlers with the defaults of {@link Options}.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = provide(settings.defaults)
 
 /**
  * Provides the handler that tells an owner which relay the environment is linked to.

@@ -133,17 +133,19 @@ const updateKeys = Effect.fnUntraced(function*(
 })
 
 /**
- * Returns the relay's key of a name, if it is believed at a time.
+ * Returns the relay's key of a name; none if it is not believed at that time.
  *
  * @category operations
  * @since 0.1.0
  */
 export const findRelayKey = (
   link: EnvironmentLink,
-  keyId: string | undefined,
+  keyId: string,
   nowMillis: number
-): EnvironmentLink["relayKeys"][number] | undefined =>
-  link.relayKeys.find(({ kid, untilMillis = Infinity }) => kid === keyId && nowMillis < untilMillis)
+): Option.Option<EnvironmentLink["relayKeys"][number]> =>
+  Option.fromUndefinedOr(
+    link.relayKeys.find(({ kid, untilMillis = Infinity }) => kid === keyId && nowMillis < untilMillis)
+  )
 
 /**
  * Adds a key that the relay told of by the key `by`, and tells whether it is known now. `by` has to be one that the relay goes

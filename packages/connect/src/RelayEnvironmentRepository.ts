@@ -94,8 +94,8 @@ export const believedKeys = (
 export class RelayEnvironmentRepository extends Context.Service<RelayEnvironmentRepository, {
   /**
    * Stores an environment, or replaces the address and all keys of one of the same account. Returns false, and changes
-   * nothing, if another account has an environment of this id, and where it would be a new one of an account that has
-   * `limit` of them, by default any number. Of racers each counts without the others, so that an account may have as many more.
+   * nothing, if another account has an environment of this id, or if it is a new one and the account has `limit` of them
+   * already. By default there is no limit. Racers do not count each other, so an account may end up with more than `limit`.
    */
   readonly link: (
     row: typeof Linked.Type,
@@ -111,7 +111,7 @@ export class RelayEnvironmentRepository extends Context.Service<RelayEnvironment
     readonly id: string
     readonly account: string
   }) => Effect.Effect<Option.Option<RelayEnvironmentRow>, RepositoryError>
-  /** Returns an environment, whosever it is. */
+  /** Returns an environment of any account. */
   readonly findById: (id: string) => Effect.Effect<Option.Option<RelayEnvironmentRow>, RepositoryError>
   /** Returns an account's environments in the order of their ids, at most `limit`. */
   readonly list: (options: {

@@ -132,8 +132,8 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
             })
           ),
           Effect.tap(({ answer, row }) => {
-            const keyId = Jwt.keyIdOf(answer.proof)
-            return keyId !== undefined && keyId === row.nextKeyId ? adoptKey(row.id, keyId) : Effect.void
+            const keyId = Option.filter(Jwt.keyIdOf(answer.proof), (kid) => kid === row.nextKeyId)
+            return Option.isSome(keyId) ? adoptKey(row.id, keyId.value) : Effect.void
           }),
           Effect.map(({ answer }) => answer)
         )
@@ -148,7 +148,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
         if (row === undefined) {
           return yield* Wire.notFound({ message: `This relay has no environment ${environmentId}` })
         }
-        const kid = Jwt.keyIdOf(proof)
+        const kid = Option.getOrUndefined(Jwt.keyIdOf(proof))
         // Not one that comes to an end: it is believed for what was on its way, and for nothing new.
         const key = believedKeys(row, Infinity).find((believed) => believed.kid === kid)
         if (key === undefined) return yield* new Jwt.JwtRefused({ problem: "unknown key" })
@@ -176,7 +176,7 @@ const provide = <E>(found: Effect.Effect<Settings, E>) =>
           status: answer.status,
           requestedAtMillis: "requestedAt" in answer ? answer.requestedAt : null,
           proof: answer.proof,
-          keyId: Jwt.keyIdOf(answer.proof) ?? environment.keyId,
+          keyId: Option.getOrElse(Jwt.keyIdOf(answer.proof), () => environment.keyId),
           receivedAtMillis: yield* Clock.currentTimeMillis
         }, { keep: proofsPerAccount })
       })

@@ -4,8 +4,9 @@ import { BootstrapCredentialService } from "@sallyport/core/access/BootstrapCred
 import { assert, describe, it } from "@effect/vitest"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { settings } from "../src/internal/environmentOptions.ts"
-import { startEnvironment, startRelay } from "./world.ts"
+import { layerEnvironment, startEnvironment, startRelay } from "./world.ts"
 
 /** Has a client connect, and returns what its grant may do. */
 const scopesOf = Effect.fnUntraced(function*(options: EnvironmentHandlers.Options) {
@@ -29,6 +30,22 @@ describe("what a client that connects may do", () => {
         yield* scopesOf({ scopes: ["runs:read", "access:write", "connect:manage"], subject: "ada" }),
         { scopes: ["runs:read", "access:write", "connect:manage"], subject: "ada" }
       )
+    }).pipe(Effect.scoped))
+
+  it.live("CONN-13: options in code that name no scopes, or none that there can be, stop the start as variables do", () =>
+    Effect.gen(function*() {
+      const wrong: ReadonlyArray<readonly [EnvironmentHandlers.Options, string]> = [
+        [{ scopes: [] }, "scopes must be"],
+        // @ts-expect-error No scope is written like this.
+        [{ scopes: ["Access:Write"] }, "scopes must be"],
+        // @ts-expect-error There is no such option.
+        [{ scope: ["runs:read"] }, "did you mean scopes?"]
+      ]
+      for (const [options, problem] of wrong) {
+        const error = yield* Effect.flip(Layer.build(layerEnvironment("memory", options)))
+        assert.strictEqual(error._tag, "InvalidEnvironmentOptions")
+        assert.include(error.message, problem)
+      }
     }).pipe(Effect.scoped))
 
   it.effect("CONN-13: a variable that names no scopes stops the start, and says what it must be", () =>

@@ -142,7 +142,8 @@ const layerRelay = (
     Layer.provide(Logger.layer([Logger.map(Logger.formatJson, (line) => void logged.push(line))]))
   )
 
-const layerEnvironment = (store: Store, options: EnvironmentHandlers.Options) =>
+/** An environment on a real socket. */
+export const layerEnvironment = (store: Store, options: EnvironmentHandlers.Options) =>
   HttpRouter.serve(
     HttpApiBuilder.layer(ConnectEnvironmentApi).pipe(
       Layer.provide(EnvironmentHandlers.layerWith(options)),

@@ -122,11 +122,6 @@ export class DurableStreams extends Context.Service<DurableStreams, {
    */
   readonly push: (options: ReadNextOptions) => Writer.Push<StreamPage, DurableStreamsError>
   /**
-   * Waits until a page that was up to date may be followed by another one: the stream was appended to, closed or deleted.
-   * It may return for nothing.
-   */
-  readonly awaitChange: (page: StreamPage) => Effect.Effect<void, DurableStreamsError>
-  /**
    * Deletes a stream with all its data; if it has forks, its data stays for them. Fails with `StreamNotFound` and
    * `StreamGone`.
    */

@@ -1,11 +1,11 @@
 /**
  * The Durable Streams protocol over HTTP, behind the same authentication as the rest.
  *
- * A stream belongs to whom created it: the same path below the prefix is another stream to another owner. Reading asks for
+ * A stream belongs to its creator: the same path below the prefix is another stream to another owner. Reading asks for
  * the scope `streams:read`, all else for `streams:write`.
  */
 import type { AccessScope } from "@sallyport/core/access/AccessScope"
-import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
+import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import type { RunOwner } from "@sallyport/core/runs/Run"
 import type { Session } from "@sallyport/core/access/Session"
@@ -23,7 +23,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { formatOffset, isJson, parseOffset, type StreamInfo } from "./DurableStream.ts"
 import type { ProducerPoint } from "./DurableStreamRepository.ts"
-import { type CreateOptions, DurableStreams, DurableStreamsError } from "./DurableStreams.ts"
+import { type CreateOptions, DurableStreams, type DurableStreamsError } from "./DurableStreams.ts"
 import * as Live from "./internal/live.ts"
 import * as Reader from "./internal/reader.ts"
 import * as Request from "./internal/request.ts"
@@ -57,8 +57,6 @@ export interface CommonOptions {
   readonly prefix?: `/${string}` | undefined
   /** Returns to whom a session's streams belong. Default its subject. */
   readonly owner?: ((session: Session) => RunOwner) | undefined
-  /** Where clients reach the server, such as `https://example.com`. Default what the request says. */
-  readonly publicUrl?: string | undefined
 }
 
 /**
@@ -76,9 +74,6 @@ export interface Options extends CommonOptions, Live.Options {
    */
   readonly maxJsonSize?: ByteSize.ByteSize | undefined
 }
-
-const fail = (field: string, expected: string) =>
-  Effect.fail(new DurableStreamsError({ reason: Wire.invalid(field, expected) }))
 
 /** Returns the path of the stream that the request is about. */
 const pathOf = Effect.map(HttpRouter.params, (params) => params["*"] ?? "")
@@ -104,13 +99,13 @@ const producerOf = (headers: Headers): Effect.Effect<ProducerPoint | undefined, 
   const seq = headers["producer-seq"]
   if (id === undefined && epoch === undefined && seq === undefined) return Effect.succeed(undefined)
   if (id === undefined || epoch === undefined || seq === undefined) {
-    return fail("Producer-Id, Producer-Epoch and Producer-Seq", "given together, or none of them")
+    return Wire.invalid("Producer-Id, Producer-Epoch and Producer-Seq", "given together, or none of them")
   }
-  if (id === "") return fail("Producer-Id", "a name, at least one character")
+  if (id === "") return Wire.invalid("Producer-Id", "a name, at least one character")
   const point = { producerId: id, epoch: toNatural(epoch), seq: toNatural(seq) }
   const { epoch: epochNumber, seq: seqNumber } = point
   return epochNumber === undefined || seqNumber === undefined
-    ? fail("Producer-Epoch and Producer-Seq", "natural numbers up to 2^53 - 1")
+    ? Wire.invalid("Producer-Epoch and Producer-Seq", "natural numbers up to 2^53 - 1")
     : Effect.succeed({ producerId: id, epoch: epochNumber, seq: seqNumber })
 }
 
@@ -122,17 +117,19 @@ const lifetimeOf = (headers: Headers): Effect.Effect<{
 }, DurableStreamsError> => {
   const ttl = headers["stream-ttl"]
   const expiresAt = headers["stream-expires-at"]
-  if (ttl !== undefined && expiresAt !== undefined) return fail("Stream-TTL", "absent where Stream-Expires-At is given")
+  if (ttl !== undefined && expiresAt !== undefined) {
+    return Wire.invalid("Stream-TTL", "absent if Stream-Expires-At is given")
+  }
   if (ttl !== undefined) {
     const seconds = toNatural(ttl)
     return seconds === undefined || !Number.isSafeInteger(seconds * 1000)
-      ? fail("Stream-TTL", "a number of seconds in decimal digits, without sign, point or leading zeros")
+      ? Wire.invalid("Stream-TTL", "a number of seconds in decimal digits, without sign, point or leading zeros")
       : Effect.succeed({ ttl: Duration.seconds(seconds) })
   }
   if (expiresAt === undefined) return Effect.succeed({})
   const time = rfc3339.test(expiresAt) ? DateTime.make(expiresAt) : Option.none()
   return Option.isNone(time)
-    ? fail("Stream-Expires-At", "a time as RFC 3339 writes it, such as 2027-01-31T12:00:00Z")
+    ? Wire.invalid("Stream-Expires-At", "a time as RFC 3339 writes it, such as 2027-01-31T12:00:00Z")
     : Effect.succeed({ expiresAtMillis: Math.max(0, DateTime.toEpochMillis(time.value)) })
 }
 
@@ -148,18 +145,20 @@ const forkOf = (headers: Headers, prefix: string): Effect.Effect<
   if (from === undefined) {
     return offset === undefined && sub === undefined
       ? Effect.succeed(undefined)
-      : fail("Stream-Forked-From", "given with Stream-Fork-Offset and Stream-Fork-Sub-Offset")
+      : Wire.invalid("Stream-Forked-From", "given with Stream-Fork-Offset and Stream-Fork-Sub-Offset")
   }
   const path = from.startsWith(`${prefix}/`) ? decodePath(from.slice(prefix.length + 1)) : Option.none()
-  if (Option.isNone(path)) return fail("Stream-Forked-From", `the path of a stream of this server, below ${prefix}/`)
+  if (Option.isNone(path)) {
+    return Wire.invalid("Stream-Forked-From", `the path of a stream of this server, below ${prefix}/`)
+  }
   const at = offset === undefined ? Option.none() : offset === "-1"
     ? Option.some({ streamId: 0, position: 0 })
     : parseOffset(offset)
   if (offset !== undefined && Option.isNone(at)) {
-    return fail("Stream-Fork-Offset", "-1 or an offset that this server has answered")
+    return Wire.invalid("Stream-Fork-Offset", "-1 or an offset that this server has answered")
   }
   const further = sub === undefined ? 0 : toNatural(sub)
-  if (further === undefined) return fail("Stream-Fork-Sub-Offset", "a natural number in decimal digits")
+  if (further === undefined) return Wire.invalid("Stream-Fork-Sub-Offset", "a natural number in decimal digits")
   return Effect.succeed({ path: path.value, further, at: Option.getOrUndefined(at) })
 }
 
@@ -212,8 +211,6 @@ export const layer = (options?: Options): Layer.Layer<
     return { session, owner: ownerOf(session), path: yield* pathOf }
   })
 
-  const answer = Request.answering(Wire.failure)
-
   const reading = Layer.effectDiscard(Effect.gen(function*() {
     const router = yield* HttpRouter.HttpRouter
     const streams = yield* DurableStreams
@@ -241,12 +238,13 @@ export const layer = (options?: Options): Layer.Layer<
         live: live(session)
       })
     })
-    yield* router.add("GET", `${prefix}/*`, answer(get))
+    yield* router.add("GET", `${prefix}/*`, Request.answer(get))
   })).pipe(Layer.provide(Authentication.guard("streams:read").layer))
 
   const writing = Layer.effectDiscard(Effect.gen(function*() {
     const router = yield* HttpRouter.HttpRouter
     const streams = yield* DurableStreams
+    const policy = yield* AuthPolicy
 
     const put = Effect.gen(function*() {
       const request = yield* HttpServerRequest.HttpServerRequest
@@ -264,7 +262,7 @@ export const layer = (options?: Options): Layer.Layer<
         data,
         fork
       })
-      const location = Request.rootOf(request, options?.publicUrl, prefix) +
+      const location = Request.rootOf(request, policy, prefix) +
         `/${path.split("/").map(encodeURIComponent).join("/")}`
       return HttpServerResponse.empty({
         status: created ? 201 : 200,
@@ -311,9 +309,9 @@ export const layer = (options?: Options): Layer.Layer<
       return HttpServerResponse.empty({ status: 204, headers: Wire.securityHeaders })
     })
 
-    yield* router.add("PUT", `${prefix}/*`, answer(put))
-    yield* router.add("POST", `${prefix}/*`, answer(post))
-    yield* router.add("DELETE", `${prefix}/*`, answer(remove))
+    yield* router.add("PUT", `${prefix}/*`, Request.answer(put))
+    yield* router.add("POST", `${prefix}/*`, Request.answer(post))
+    yield* router.add("DELETE", `${prefix}/*`, Request.answer(remove))
   })).pipe(Layer.provide(Authentication.guard("streams:write").layer))
 
   return Layer.mergeAll(reading, writing, HttpRouter.add("OPTIONS", `${prefix}/*`, preflight))

@@ -176,7 +176,7 @@ export const layer = (options?: Options): Layer.Layer<
         live: live(session)
       })
     })
-    yield* router.add("GET", path, Request.answering(Wire.failure)(get))
+    yield* router.add("GET", path, Request.answer(get))
   })).pipe(Layer.provide(Authentication.guard("runs:read").layer))
 
   return Layer.mergeAll(

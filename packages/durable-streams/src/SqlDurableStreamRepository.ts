@@ -163,13 +163,8 @@ const toRecord = (row: Stored<StreamRecord> & { readonly data: Uint8Array }): St
   data: row.data
 })
 
-/**
- * Makes the repository, without touching the database. The tables must be there, with the same prefix.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const make: (
+/** Makes the repository, without touching the database. The tables must be there, with the same prefix. */
+const make: (
   options?: Migrations.TableOptions
 ) => Effect.Effect<DurableStreamRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect
   .fnUntraced(function*(
@@ -344,7 +339,6 @@ export const make: (
       ])
       if (stream === undefined) return yield* Effect.die(new Error("A stream that was inserted was not returned"))
       if (options.units > 0) yield* insertOne([stream.id, stream.tail, start, 0, options.data])
-      yield* announce([[stream.id, markOf(stream)]])
       return { _tag: "Created", stream }
     })
 
@@ -354,7 +348,8 @@ export const make: (
     const lockHead = statement<StoredHead>(
       `SELECT ${headColumns} FROM ${streams} WHERE owner_key = ? AND path = ?${forUpdate}`
     )
-    // Rows are locked in one order everywhere, so that two batches cannot wait for each other in a circle.
+    // Rows are locked in one order, so that two batches cannot wait for each other in a circle. A deletion goes from a fork
+    // to its source instead; if it meets a batch, the database ends one of the two, which is tried again.
     const lockHeadsAtOnce = statement<StoredHead>(
       `SELECT ${headColumns} FROM ${streams}
     JOIN json_to_recordset(CAST(? AS json)) AS asked("ownerKey" text, "streamPath" text)

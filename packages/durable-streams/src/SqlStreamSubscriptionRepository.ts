@@ -106,13 +106,8 @@ const toRow = (row: Stored<SubscriptionRow>): SubscriptionRow => ({
   dueAtMillis: Dialect.toNaturalOrNull(row.dueAtMillis)
 })
 
-/**
- * Makes the repository, without touching the database. The tables must be there, with the same prefix.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const make: (
+/** Makes the repository, without touching the database. The tables must be there, with the same prefix. */
+const make: (
   options?: Migrations.TableOptions
 ) => Effect.Effect<StreamSubscriptionRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect
   .fnUntraced(function*(

@@ -443,8 +443,8 @@ export const make = (options: Options): Effect.Effect<
 > => Effect.flatMap(settings(options?.allowWebhook).fromObject(options), build)
 
 /**
- * Provides subscriptions with given options. Its keys are a secret that all processes share; wakes are told, leases and
- * retries looked after for as long as the layer lives, in as many processes as there are.
+ * Provides subscriptions with given options. All processes share its keys, which are one secret. For as long as the layer
+ * lives it wakes workers, ends leases and tries failed wakes again; several processes may do this at once.
  *
  * @category layers
  * @since 0.1.0

@@ -4,9 +4,8 @@
  * Managing a subscription asks for a session with the scope `streams:write`, looking at one for `streams:read`. Who works
  * on a wake proves it by the token that came with it: a callback needs no session.
  */
-import type { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
+import { AuthPolicy } from "@sallyport/core/access/AuthPolicy"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
-import { isBoundedJson } from "@sallyport/core/Input"
 import type { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import * as Input from "@sallyport/core/Input"
 import * as Authentication from "@sallyport/http/Authentication"
@@ -25,7 +24,13 @@ import type { CommonOptions, Options } from "./DurableStreamsRoutes.ts"
 import { viewOf } from "./internal/pendingStreams.ts"
 import * as Request from "./internal/request.ts"
 import * as Wire from "./internal/wire.ts"
-import { type SigningKey, StreamSubscriptions, type Subscription } from "./StreamSubscriptions.ts"
+import {
+  type SigningKey,
+  StreamSubscriptions,
+  StreamSubscriptionsError,
+  type Subscription,
+  TokenInvalid
+} from "./StreamSubscriptions.ts"
 
 const maxBodySize = ByteSize.kibibytes(256)
 
@@ -33,7 +38,6 @@ const maxBodySize = ByteSize.kibibytes(256)
 const optionRules: Record<keyof Options, Input.Rule> = {
   prefix: Input.text,
   owner: Input.callable,
-  publicUrl: Input.text,
   maxBodySize: Input.any,
   maxJsonSize: Input.any,
   longPollTimeout: Input.any,
@@ -70,7 +74,7 @@ const jsonOf = <A>(schema: Schema.Codec<A, unknown>, expected: string) => {
   return Effect.gen(function*() {
     const request = yield* HttpServerRequest.HttpServerRequest
     const text = decoder.decode(yield* Request.bodyOf(request, maxBodySize))
-    if (!isBoundedJson(text)) return yield* Effect.fail(invalid(expected))
+    if (!Input.isBoundedJson(text)) return yield* Effect.fail(invalid(expected))
     return yield* Effect.mapError(decode(text), () => invalid(expected))
   })
 }
@@ -88,9 +92,7 @@ const bearer = /^Bearer +([^\s]+) *$/i
 const tokenOf = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ headers }) => {
   const token = bearer.exec(headers.authorization ?? "")?.[1]
   return token === undefined
-    ? Effect.fail(
-      Wire.error(401, "TOKEN_INVALID", "Authorization must be: Bearer, a space, and the token that came with the wake")
-    )
+    ? Effect.fail(new StreamSubscriptionsError({ reason: new TokenInvalid() }))
     : Effect.succeed(Redacted.make(token, { label: "wake-token" }))
 })
 
@@ -135,7 +137,7 @@ export const layer = (options?: CommonOptions): Layer.Layer<
   const prefix = options?.prefix ?? "/streams"
   const ownerOf = options?.owner ?? Request.ownerOfSubject
   const root = `${prefix}/__ds` as const
-  const answer = Request.answering(Wire.subscriptionFailure)
+  const { answer } = Request
 
   const params = HttpRouter.params
   const name = Effect.gen(function*() {
@@ -193,6 +195,7 @@ export const layer = (options?: CommonOptions): Layer.Layer<
   const writing = Layer.effectDiscard(Effect.gen(function*() {
     const router = yield* HttpRouter.HttpRouter
     const subscriptions = yield* StreamSubscriptions
+    const policy = yield* AuthPolicy
 
     const put = Effect.gen(function*() {
       const request = yield* HttpServerRequest.HttpServerRequest
@@ -207,7 +210,7 @@ export const layer = (options?: CommonOptions): Layer.Layer<
         streams: body.streams,
         lease: body.lease_ttl_ms,
         description: body.description ?? undefined,
-        rootUrl: Request.rootOf(request, options?.publicUrl, prefix)
+        rootUrl: Request.rootOf(request, policy, prefix)
       })
       return json(view(subscription, subscriptions.signingKey), created ? 201 : 200)
     })

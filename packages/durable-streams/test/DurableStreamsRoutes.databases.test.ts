@@ -6,6 +6,7 @@ import * as SqlDurableStreamRepository from "@sallyport/durable-streams/SqlDurab
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
 import * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as FileSystem from "effect/FileSystem"
@@ -66,6 +67,21 @@ const dataOf = (text: string): string =>
   text.split("\n\n").filter((block) => block.startsWith("event: data")).map((block) =>
     block.split("\n").slice(1).map((line) => line.slice("data:".length).replace(/^ /, "")).join("\n")
   ).join("")
+
+/** Keeps streams in memory, and notes how many bytes each commit has. The first waits until a test says so. */
+const weighing = (commits: Array<number>, go: Effect.Effect<void>) =>
+  Layer.effect(
+    DurableStreamRepository,
+    DurableStreamRepository.useSync((repository) =>
+      DurableStreamRepository.of({
+        ...repository,
+        append: (options) => {
+          commits.push(options.items.reduce((bytes, { data }) => bytes + data.length, 0))
+          return commits.length === 1 ? Effect.andThen(go, repository.append(options)) : repository.append(options)
+        }
+      })
+    )
+  ).pipe(Layer.provideMerge(memory))
 
 /** Keeps streams in memory, and counts the looks at them. */
 const counting = (calls: { read: number; heads: number }) =>
@@ -303,6 +319,62 @@ describe("streams over HTTP", () => {
       )
     }))
 
+  it.live("are at the host's public URL, whatever host a request names", () =>
+    Effect.gen(function*() {
+      for (
+        const [publicUrl, location] of [
+          ["https://streams.example", "https://streams.example/streams/s"],
+          ["https://example.com/tools/", "https://example.com/tools/streams/s"]
+        ] as const
+      ) {
+        const server = yield* start({ publicUrl })
+        const headers = bearer(yield* server.token("someone"))
+        const created = yield* request(`${server.url}/streams/s`, { method: "PUT", headers })
+        assert.strictEqual(created.headers.get("location"), location)
+        const subscribed = yield* request(`${server.url}/streams/__ds/subscriptions/s`, {
+          method: "PUT",
+          headers: { ...headers, ...json },
+          body: JSON.stringify({ type: "webhook", streams: ["s"], webhook: { url: "http://127.0.0.1:1/" } })
+        })
+        const { webhook } = JSON.parse(subscribed.text)
+        assert.strictEqual(webhook.signing.jwks_url, location.replace(/s$/, "__ds/jwks.json"))
+      }
+    }))
+
+  it.live("have no more than maxStreamBytes, what they were created with included", () =>
+    Effect.gen(function*() {
+      const server = yield* start({ streams: { maxStreamBytes: 10 } })
+      const headers = { ...bearer(yield* server.token("someone")), "content-type": "text/plain" }
+      const put = (path: string, body: string) =>
+        request(`${server.url}/streams/${path}`, { method: "PUT", headers, body })
+      const large = yield* put("large", "x".repeat(11))
+      assert.deepStrictEqual([large.status, JSON.parse(large.text).error.code], [413, "LIMIT_EXCEEDED"])
+      assert.strictEqual((yield* request(`${server.url}/streams/large`, { headers })).status, 404)
+      assert.strictEqual((yield* put("full", "x".repeat(10))).status, 201)
+      const more = yield* request(`${server.url}/streams/full`, { method: "POST", headers, body: "x" })
+      assert.strictEqual(more.status, 413)
+    }))
+
+  it.live("give out a byte order mark however they are read", () =>
+    Effect.gen(function*() {
+      const server = yield* start()
+      const headers = { ...bearer(yield* server.token("someone")), "content-type": "text/plain" }
+      const url = `${server.url}/streams/s`
+      const marked = new TextEncoder().encode("\ufeffa")
+      yield* request(url, { method: "PUT", headers, body: marked })
+      const stream = yield* events(`${url}?offset=-1&live=sse`, headers)
+      yield* stream.until((text) => text.includes("upToDate"))
+      yield* request(url, { method: "POST", headers, body: marked })
+      const text = yield* stream.until((text) => text.split("upToDate").length === 3)
+      assert.strictEqual(dataOf(text), "\ufeffa\ufeffa")
+      for (const live of ["", "&live=long-poll"]) {
+        const bytes = yield* Effect.promise(async (signal) =>
+          (await fetch(`${url}?offset=-1${live}`, { headers, signal })).arrayBuffer()
+        )
+        assert.deepStrictEqual(new Uint8Array(bytes), new Uint8Array([...marked, ...marked]), live)
+      }
+    }))
+
   it.live("do not cut a character that came in two appends", () =>
     Effect.gen(function*() {
       const server = yield* start()
@@ -439,6 +511,31 @@ describe("streams over HTTP", () => {
       assert.isAtLeast(calls.read, size)
     }))
 
+  it.live("share commits of 16 MiB at most", () =>
+    Effect.gen(function*() {
+      const commits: Array<number> = []
+      const go = yield* Deferred.make<void>()
+      const server = yield* start({ repositories: weighing(commits, Deferred.await(go)) })
+      const name = { owner: { subject: "someone" }, path: "s" }
+      yield* Effect.orDie(server.streams.create(name))
+      const append = (bytes: number) =>
+        Effect.orDie(
+          server.streams.append({ ...name, contentType: "application/octet-stream", data: new Uint8Array(bytes) })
+        )
+      // What comes while the first commit waits is committed after it.
+      const first = yield* Effect.forkChild(append(1), { startImmediately: true })
+      while (commits.length === 0) yield* Effect.yieldNow
+      const mebibyte = 1024 * 1024
+      const sizes = [...Array.from({ length: 6 }, () => 4 * mebibyte), ...Array.from({ length: 300 }, () => 1)]
+      const rest = yield* Effect.forkChild(Effect.forEach(sizes, append, { concurrency: "unbounded" }), {
+        startImmediately: true
+      })
+      yield* Deferred.succeed(go, undefined)
+      yield* Fiber.join(first)
+      yield* Fiber.join(rest)
+      assert.deepStrictEqual(commits, [1, 16 * mebibyte, 8 * mebibyte + 128, 172])
+    }))
+
   it.live("wake readers of another process on the same file", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
@@ -462,14 +559,14 @@ describe("streams over HTTP", () => {
         one.append({ ...name, contentType: "text/plain", data: new TextEncoder().encode(text) })
       for (let n = 0; n < 5; n++) {
         const page = yield* two.read({ ...name, from: n })
-        const waiting = yield* Effect.forkChild(two.awaitChange(page))
+        const waiting = yield* Effect.forkChild(two.readNext({ ...name, after: page }))
         yield* append("x")
         yield* Fiber.join(waiting)
         assert.strictEqual((yield* two.read({ ...name, from: n })).next, n + 1)
       }
       const last = yield* two.read({ ...name, from: 5 })
-      const waiting = yield* Effect.forkChild(two.awaitChange(last))
+      const waiting = yield* Effect.forkChild(Effect.flip(two.readNext({ ...name, after: last })))
       yield* one.delete(name)
-      yield* Fiber.join(waiting)
+      assert.strictEqual((yield* Fiber.join(waiting)).reason._tag, "StreamNotFound")
     }).pipe(Effect.provide(NodeServices.layer)))
 })

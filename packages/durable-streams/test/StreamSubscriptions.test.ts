@@ -1,10 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
 import type * as StreamSubscriptions from "@sallyport/durable-streams/StreamSubscriptions"
 import * as PublicHttp from "@sallyport/node/PublicHttp"
+import {
+  StreamSubscriptionRepository,
+  type SubscriptionRow
+} from "@sallyport/durable-streams/StreamSubscriptionRepository"
+import { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { createPublicKey, verify } from "node:crypto"
 import * as Http from "node:http"
-import { start } from "./support.ts"
+import { memory, type Repositories, start } from "./support.ts"
 
 interface Call {
   readonly body: Record<string, unknown>
@@ -86,8 +92,8 @@ const listening = (answer: (response: Http.ServerResponse) => void) =>
     }
   )
 
-const setUp = Effect.fnUntraced(function*(subscriptions?: StreamSubscriptions.Options) {
-  const server = yield* start({ subscriptions: { interval: "20 millis", ...subscriptions } })
+const setUp = Effect.fnUntraced(function*(subscriptions?: StreamSubscriptions.Options, repositories?: Repositories) {
+  const server = yield* start({ repositories, subscriptions: { interval: "20 millis", ...subscriptions } })
   const token = yield* server.token("someone")
   const send = (method: string, path: string, body?: unknown, bearer = token) =>
     Effect.promise(async (signal) => {
@@ -103,6 +109,21 @@ const setUp = Effect.fnUntraced(function*(subscriptions?: StreamSubscriptions.Op
     })
   return { server, send }
 })
+
+type Repository = StreamSubscriptionRepository["Service"]
+
+/** Keeps streams and subscriptions in memory, and changes what the repository of subscriptions does. */
+const changed = (change: (real: Repository) => Partial<Repository>): Repositories =>
+  Layer.effect(
+    StreamSubscriptionRepository,
+    StreamSubscriptionRepository.useSync((real) => ({ ...real, ...change(real) }))
+  ).pipe(Layer.provideMerge(memory))
+
+/** Makes the owner of the subscription `corrupt` unreadable. */
+const corrupt = (rows: ReadonlyArray<SubscriptionRow>): ReadonlyArray<SubscriptionRow> =>
+  rows.map((row) => row.subscriptionId === "corrupt" ? { ...row, owner: "no JSON" } : row)
+
+const rarely = { interval: "1 hour", reconcileInterval: "1 hour" } as const
 
 const codeOf = ({ json }: { readonly json: Record<string, unknown> }) =>
   typeof json.error === "object" && json.error !== null && "code" in json.error ? json.error.code : undefined
@@ -138,6 +159,76 @@ describe("subscriptions over HTTP", () => {
         createPublicKey({ key: { ...key }, format: "jwk" }),
         Buffer.from(signature ?? "", "base64url")
       ))
+    }))
+
+  for (
+    const [when, options, repositories, calls] of [
+      [
+        "once there is an append",
+        rarely,
+        changed((real) => ({
+          ofOwner: (key) => Effect.map(real.ofOwner(key), corrupt)
+        })),
+        1
+      ],
+      [
+        "when a retry is due",
+        { ...rarely, interval: "20 millis" },
+        changed((real) => ({
+          due: (asked) =>
+            Effect.zipWith(
+              real.page({ after: { ownerKey: "", subscriptionId: "" }, limit: 1 }),
+              real.due(asked),
+              (first, due) => corrupt([...first, ...due])
+            )
+        })),
+        2
+      ],
+      [
+        "when all are looked at",
+        { ...rarely, reconcileInterval: "20 millis" },
+        changed((real) => ({
+          ofOwner: () => Effect.succeed([]),
+          page: (asked) => Effect.map(real.page(asked), corrupt)
+        })),
+        1
+      ]
+    ] as const
+  ) {
+    it.live(`are looked after ${when} though the one before them cannot be read`, () =>
+      Effect.gen(function*() {
+        const { send } = yield* setUp(options, repositories)
+        const target = yield* worker((call) => ({ status: call + 1 < calls ? 500 : 200, body: { done: true } }))
+        yield* send("PUT", "__ds/subscriptions/corrupt", { type: "pull-wake", streams: ["s"], wake_stream: "wake" })
+        yield* send("PUT", "__ds/subscriptions/good", {
+          type: "webhook",
+          streams: ["s"],
+          webhook: { url: target.url }
+        })
+        yield* send("PUT", "s", [1])
+        assert.strictEqual((yield* target.call(calls - 1)).body.subscription_id, "good")
+      }))
+  }
+
+  it.live("tell of an append though the store failed when they were first looked for", () =>
+    Effect.gen(function*() {
+      let isLost = true
+      const repositories = changed((real) => ({
+        ofOwner: (key) =>
+          Effect.suspend(() => {
+            if (!isLost) return real.ofOwner(key)
+            isLost = false
+            return Effect.fail(
+              new RepositoryError({ operation: "list", reason: "Unavailable", outcome: "unchanged", cause: "lost" })
+            )
+          })
+      }))
+      const { send } = yield* setUp({ ...rarely, interval: "20 millis" }, repositories)
+      const target = yield* worker(() => ({ status: 200, body: { done: true } }))
+      yield* send("PUT", "__ds/subscriptions/s", { type: "webhook", streams: ["s"], webhook: { url: target.url } })
+      yield* send("PUT", "s", [1])
+      assert.strictEqual((yield* target.call(0)).body.subscription_id, "s")
+      assert.isFalse(isLost)
     }))
 
   it.live("wake again when a worker does not answer within its lease, and fence it", () =>

@@ -55,6 +55,7 @@ export interface ServerOptions extends DurableStreamsRoutes.Options {
   readonly subscriptions?: StreamSubscriptions.Options | undefined
   readonly streams?: DurableStreams.Options | undefined
   readonly policy?: AuthPolicy.Kind | undefined
+  readonly publicUrl?: string | undefined
   readonly gracefulShutdownTimeout?: Duration.Input | undefined
   /** Whether events are written to the connection by what appends them; by default they are. */
   readonly directly?: boolean | undefined
@@ -73,7 +74,8 @@ export interface Server {
 
 /** Starts a server, which stops with the scope. */
 export const start = Effect.fnUntraced(function*(
-  { directly, gracefulShutdownTimeout, policy, repositories, streams, subscriptions, ...routes }: ServerOptions = {}
+  { directly, gracefulShutdownTimeout, policy, publicUrl, repositories, streams, subscriptions, ...routes }:
+    ServerOptions = {}
 ): Effect.fn.Return<Server, never, Scope.Scope> {
   const services = Layer.mergeAll(
     StreamSubscriptions.layerWith({ allowLoopback: true, ...subscriptions }).pipe(
@@ -84,7 +86,7 @@ export const start = Effect.fnUntraced(function*(
       Layer.provide(Access.layerMemory),
       Layer.provide(Access.layerMemory)
     ),
-    AuthPolicy.layer({ host: "127.0.0.1", kind: policy })
+    AuthPolicy.layer({ host: "127.0.0.1", kind: policy, publicUrl })
   ).pipe(Layer.provideMerge(SecretStore.layerMemory), Layer.provideMerge(NodeCrypto.layer))
   const layer = HttpRouter.serve(
     Layer.merge(DurableStreamsRoutes.layer(routes), StreamSubscriptionsRoutes.layer(routes)),

@@ -1,9 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
+import { RepositoryError } from "@sallyport/core/RepositoryError"
 import { formatOffset, isStreamPath, parseOffset } from "@sallyport/durable-streams/DurableStream"
+import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as fc from "fast-check"
 import * as Glob from "../src/internal/glob.ts"
 import * as JsonText from "../src/internal/jsonText.ts"
+import * as SubscriptionErrors from "../src/internal/subscriptionErrors.ts"
 
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
@@ -212,4 +215,16 @@ describe("patterns", () => {
       assert.isFalse(Glob.matcher(pattern)(path), pattern)
     }
   })
+})
+
+describe("errors of subscriptions", () => {
+  it.effect("tell whether another try can help, as those of streams do", () =>
+    Effect.gen(function*() {
+      const lost = yield* Effect.flip(SubscriptionErrors.storage(Effect.fail(
+        new RepositoryError({ operation: "get", reason: "Unavailable", outcome: "unchanged", cause: "lost" })
+      )))
+      assert.isTrue(lost.isRetryable)
+      const missing = new SubscriptionErrors.SubscriptionNotFound({ subscriptionId: "s" })
+      assert.isFalse(new SubscriptionErrors.StreamSubscriptionsError({ reason: missing }).isRetryable)
+    }))
 })

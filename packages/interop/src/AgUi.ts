@@ -6,7 +6,7 @@
  */
 import { type AGUIEvent, EventType, type RunAgentInput, type RunFinishedEvent } from "@ag-ui/core"
 import { ContextSchema, MessageSchema, RunAgentInputSchema, ToolSchema } from "@ag-ui/core/schemas"
-import type { RunEnd, RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
+import type { RunEventEncoded, RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError, type StartedRun } from "@sallyport/core/runs/RunEventLog"
 import * as Effect from "effect/Effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -17,7 +17,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Answers from "./internal/answers.ts"
-import { codeOf, toJson } from "./internal/interop.ts"
+import { codeOf, endOf, toJson } from "./internal/interop.ts"
 import * as OpenParts from "./internal/openParts.ts"
 
 /**
@@ -140,12 +140,17 @@ export interface FollowOptions {
   readonly after?: number | string | undefined
 }
 
+const isFinish = (result: unknown): result is Finish => Predicate.isObject(result)
+
+/** Returns what a program has returned, if anything. */
+const finishOf = (result: unknown): Finish => isFinish(result) ? result : {}
+
 const endEvent = (data: string, options: FollowOptions): AGUIEvent => {
   const { runId, threadId } = options
-  const { error, reason, result, status }: Omit<RunEnd, "result"> & { readonly result?: Finish } = JSON.parse(data)
+  const { error, reason, result, status } = endOf(data)
   switch (status) {
     case "succeeded":
-      return { type: EventType.RUN_FINISHED, threadId, runId, ...result }
+      return { type: EventType.RUN_FINISHED, threadId, runId, ...finishOf(result) }
     case "aborted":
       return { type: EventType.RUN_FINISHED, threadId, runId, outcome: { type: "cancelled" } }
     case "failed":
@@ -186,7 +191,7 @@ export const follow = Effect.fn("AgUi.follow")(function*(
   const deliver = (event: AGUIEvent, cursor: Option.Option<number> = Option.none()): Delivered => ({ event, cursor })
 
   /** Returns the end of the run, after the ends of what is open, which are not in the log. */
-  const endOf = Effect.fnUntraced(function*({ data, seq }: RunEventEncoded) {
+  const endsOf = Effect.fnUntraced(function*({ data, seq }: RunEventEncoded) {
     const end = endEvent(data, options)
     if (end.type !== EventType.RUN_FINISHED) return [deliver(end, seq)]
     if (!isWhole) {
@@ -205,7 +210,7 @@ export const follow = Effect.fn("AgUi.follow")(function*(
       ? [deliver({ type: EventType.RUN_STARTED, threadId: options.threadId, runId })]
       : []
     isFirst = false
-    if (event.kind === "end") return Effect.map(endOf(event), (ends) => [...first, ...ends])
+    if (event.kind === "end") return Effect.map(endsOf(event), (ends) => [...first, ...ends])
     const data: AGUIEvent = JSON.parse(event.data)
     if (isWhole) parts.add(data)
     return Effect.succeed([deliver(data, event.seq)])
@@ -233,14 +238,6 @@ export const connect = Effect.fn("AgUi.connect")(function*(
   return Option.some(yield* follow({ threadId, runId: newest.idempotencyKey.slice(prefix.length), owner }))
 })
 
-/**
- * Returns a response with the status of an error, and its code and sentence as JSON.
- *
- * @category responses
- * @since 0.1.0
- */
-export const respondError = (error: AgUiError): HttpServerResponse.HttpServerResponse => Answers.problem(error)
-
 const render = ({ cursor, event }: Delivered): string =>
   `${Option.isSome(cursor) ? `id: ${cursor.value}\n` : ""}data: ${JSON.stringify(event)}\n\n`
 
@@ -267,15 +264,10 @@ const readInput = Effect.gen(function*() {
   return isRunAgentInput(input) ? input : yield* unreadable("invalid_input")
 })
 
-const orProblem = <R>(
-  effect: Effect.Effect<HttpServerResponse.HttpServerResponse, AgUiError, R>
-): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R> =>
-  Effect.catchTag(effect, "AgUiError", (error) => Effect.succeed(respondError(error)))
-
 /**
  * Handles the `POST` of an AG-UI client: starts the run, or finds the existing run of its run id, and answers with its
- * events, after the cursor in `Last-Event-ID` if there is one. The answer ends with the server, and with the session that the
- * request was let in with. A body may have 256 KiB and 1,024 messages, parts of them, tools and
+ * events. With a cursor in `Last-Event-ID` it starts none, and answers with what follows it. The answer ends with the server,
+ * and with the session that the request was let in with; it counts as one of the session's open connections. A body may have 256 KiB and 1,024 messages, parts of them, tools and
  * the like, or as many times more as the host provides by `HttpIncomingMessage.MaxBodySize`.
  *
  * @category operations
@@ -287,16 +279,18 @@ export const handle = Effect.fn("AgUi.handle")(function*<E, R>(
 ): Effect.fn.Return<
   HttpServerResponse.HttpServerResponse,
   never,
-  RunEventLog | HttpServerRequest.HttpServerRequest | Exclude<R, Scope.Scope>
+  RunEventLog | HttpServerRequest.HttpServerRequest | Scope.Scope | Exclude<R, Scope.Scope>
 > {
   return yield* Effect.gen(function*() {
-    const { headers } = yield* HttpServerRequest.HttpServerRequest
+    const { "last-event-id": after = "0" } = (yield* HttpServerRequest.HttpServerRequest).headers
     const input = yield* readInput
     const { runId, threadId } = input
-    yield* start(input, owner, program)
-    const events = yield* follow({ threadId, runId, owner, after: headers["last-event-id"] })
-    return respond(Stream.interruptWhen(events, yield* Answers.ending))
-  }).pipe(orProblem)
+    const ending = yield* Answers.open
+    // A client that has seen events goes on with a run that is there. What it names wrongly must not begin one.
+    if (after === "0") yield* start(input, owner, program)
+    const events = yield* follow({ threadId, runId, owner, after })
+    return respond(Stream.interruptWhen(events, ending))
+  }).pipe(Answers.orProblem)
 })
 
 /**
@@ -311,15 +305,15 @@ export const handleConnect = Effect.fn("AgUi.handleConnect")(function*(
 ): Effect.fn.Return<
   HttpServerResponse.HttpServerResponse,
   never,
-  RunEventLog | HttpServerRequest.HttpServerRequest
+  RunEventLog | HttpServerRequest.HttpServerRequest | Scope.Scope
 > {
   return yield* Effect.gen(function*() {
     const { threadId } = yield* readInput
+    const ending = yield* Answers.open
     const events = yield* connect({ threadId, owner })
-    const ending = yield* Answers.ending
     return respond(Option.match(events, {
       onNone: () => Stream.empty,
       onSome: Stream.interruptWhen(ending)
     }))
-  }).pipe(orProblem)
+  }).pipe(Answers.orProblem)
 })

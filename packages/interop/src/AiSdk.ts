@@ -10,7 +10,6 @@ import {
   isEnded,
   isRunId,
   questionOf,
-  type RunEnd,
   type RunEventEncoded,
   type RunOwner,
   type WhenBusy
@@ -33,12 +32,12 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
-import * as Random from "effect/Random"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Answers from "./internal/answers.ts"
-import { codeOf, toJson } from "./internal/interop.ts"
+import { codeOf, endOf, newKey, toJson } from "./internal/interop.ts"
 import * as MessageParts from "./internal/messageParts.ts"
 
 /**
@@ -323,12 +322,17 @@ export interface FollowOptions {
 
 const decodeMetadata = Schema.decodeUnknownOption(Schema.Struct({ message: Schema.String }))
 
+const isFinish = (result: unknown): result is Finish => Predicate.isObject(result)
+
+/** Returns what a program has returned, if anything. */
+const finishOf = (result: unknown): Finish => isFinish(result) ? result : {}
+
 /** Returns the end of an answer. The library shows no `abort` by itself, so its `finish` says that it is no usual end. */
 const endChunks = (data: string, told: boolean): ReadonlyArray<UIMessageChunk> => {
-  const { error, reason, result, status }: Omit<RunEnd, "result"> & { readonly result?: Finish } = JSON.parse(data)
+  const { error, reason, result, status } = endOf(data)
   switch (status) {
     case "succeeded":
-      return [{ type: "finish", ...result }]
+      return [{ type: "finish", ...finishOf(result) }]
     case "aborted":
       return [
         { type: "abort", ...(reason === undefined ? {} : { reason }) },
@@ -561,7 +565,7 @@ export const start = Effect.fn("AiSdk.start")(function*<E, R>(
     {
       threadId: threadOf(request.id),
       idempotencyKey: options.idempotencyKey ??
-        prefix + (keyOf(request) ?? `${yield* Random.next}/${yield* Random.next}`),
+        prefix + (keyOf(request) ?? (yield* newKey)),
       request: yield* Effect.mapError(
         toJson({ trigger: request.trigger, message: last }),
         ({ message }) => invalid(message)
@@ -614,26 +618,17 @@ export const respond = (chunks: Stream.Stream<UIMessageChunk, AiSdkError>): Http
   )
 }
 
-/** Answers with a run, until the session or the server ends. */
-const respondRun = Effect.fnUntraced(function*(options: FollowOptions) {
-  const chunks = yield* follow(options)
-  const ended = Effect.flatMap(
-    yield* Answers.ending,
-    (code) => Effect.fail(new AiSdkError({ code, message: endedEarly[code] }))
-  )
-  return respond(Stream.interruptWhen(chunks, ended))
+/** Makes what answers with a run, until the session or the server ends. */
+const makeRespondRun = Effect.map(Answers.open, (ending) => (options: FollowOptions) => {
+  const ended = Effect.flatMap(ending, (code) => Effect.fail(new AiSdkError({ code, message: endedEarly[code] })))
+  return Effect.map(follow(options), (chunks) => respond(Stream.interruptWhen(chunks, ended)))
 })
-
-const orProblem = <R>(
-  effect: Effect.Effect<HttpServerResponse.HttpServerResponse, AiSdkError, R>
-): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R> =>
-  Effect.catchTag(effect, "AiSdkError", (error) => Effect.succeed(Answers.problem(error)))
 
 /**
  * Handles the `POST` of a chat: starts the run of its message, or finds the one that it has, and answers with it. The header
  * `Idempotency-Key` takes the place of the key that is made of the message. A body may have 256 KiB and 1,024 messages and
  * parts of them, or as many times more as the host provides by `HttpIncomingMessage.MaxBodySize`: the library posts all
- * messages of the chat.
+ * messages of the chat. The answer counts as one of the session's open connections.
  *
  * @category operations
  * @since 0.1.0
@@ -645,7 +640,7 @@ export const handle = Effect.fn("AiSdk.handle")(function*<E, R>(
 ): Effect.fn.Return<
   HttpServerResponse.HttpServerResponse,
   never,
-  RunEventLog | HttpServerRequest.HttpServerRequest | Exclude<R, Scope.Scope>
+  RunEventLog | HttpServerRequest.HttpServerRequest | Scope.Scope | Exclude<R, Scope.Scope>
 > {
   return yield* Effect.gen(function*() {
     const body = yield* Effect.mapError(Answers.body, (code) =>
@@ -654,8 +649,9 @@ export const handle = Effect.fn("AiSdk.handle")(function*<E, R>(
         : invalid("The body must be JSON"))
     const idempotencyKey = yield* headerKey
     const request = yield* readRequest(body)
+    const respondRun = yield* makeRespondRun
     return yield* respondRun(yield* start(request, program, { ...options, owner, idempotencyKey }))
-  }).pipe(orProblem)
+  }).pipe(Answers.orProblem)
 })
 
 /** Returns the thread of the chat that the current route names. */
@@ -693,14 +689,14 @@ export const handleResume = Effect.fn("AiSdk.handleResume")(function*(
 ): Effect.fn.Return<
   HttpServerResponse.HttpServerResponse,
   never,
-  RunEventLog | HttpServerRequest.HttpServerRequest | HttpRouter.RouteContext
+  RunEventLog | HttpServerRequest.HttpServerRequest | HttpRouter.RouteContext | Scope.Scope
 > {
   return yield* Effect.gen(function*() {
     const run = yield* findRun(yield* routeThread, owner, yield* headerKey)
     return Option.isNone(run) || run.value.expired
       ? HttpServerResponse.empty({ status: 204 })
-      : yield* respondRun({ runId: run.value.runId, owner })
-  }).pipe(orProblem)
+      : yield* (yield* makeRespondRun)({ runId: run.value.runId, owner })
+  }).pipe(Answers.orProblem)
 })
 
 /**
@@ -729,5 +725,5 @@ export const handleStop = Effect.fn("AiSdk.handleStop")(function*(
       if (Option.isSome(run)) yield* Effect.mapError(log.abort({ runId: run.value.runId, owner }), problem)
     }
     return HttpServerResponse.empty({ status: 204 })
-  }).pipe(orProblem)
+  }).pipe(Answers.orProblem)
 })

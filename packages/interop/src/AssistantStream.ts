@@ -21,7 +21,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import { type HeldRun, holdRun } from "./internal/heldRun.ts"
-import { ownerRule, toAsyncIterable } from "./internal/interop.ts"
+import { endOf, ownerRule, toAsyncIterable } from "./internal/interop.ts"
 import { formatPosition, parsePosition } from "./internal/position.ts"
 
 /**
@@ -146,8 +146,8 @@ export const make = Effect.fn("AssistantStream.make")(function*(
       return { runId, epoch, token: formatPosition({ runId, seq: epoch }) }
     }
     const position = parsePosition(lease.token)
-    if (position === undefined) return yield* Effect.fail(missing(streamId))
-    return { runId: position.runId, epoch: position.seq, token: lease.token }
+    if (Option.isNone(position)) return yield* Effect.fail(missing(streamId))
+    return { runId: position.value.runId, epoch: position.value.seq, token: lease.token }
   })
 
   /** Returns why a producer is refused: the stream has ended, or another producer or none holds it now. */
@@ -161,7 +161,7 @@ export const make = Effect.fn("AssistantStream.make")(function*(
     )
   }
 
-  const endOf = (status: "done" | "error", error: string | undefined): RunEnd =>
+  const toEnd = (status: "done" | "error", error: string | undefined): RunEnd =>
     status === "done"
       ? { status: "succeeded" }
       : { status: "failed", reason: failedReason, error: { message: error ?? "The stream failed" } }
@@ -170,7 +170,7 @@ export const make = Effect.fn("AssistantStream.make")(function*(
     events.pipe(
       Stream.tap(({ data, kind }) => {
         if (kind !== "end") return Effect.void
-        const { error, reason, status }: RunEnd = JSON.parse(data)
+        const { error, reason, status } = endOf(data)
         if (status === "succeeded" || reason === deletedReason) return Effect.void
         return Effect.fail(new Error(error?.message ?? `The stream ended early: ${reason ?? status}`))
       }),
@@ -196,7 +196,7 @@ export const make = Effect.fn("AssistantStream.make")(function*(
     finalize: (streamId, status, error, lease) =>
       run(Effect.gen(function*() {
         const { epoch, runId, token } = yield* writerOf(streamId, lease)
-        const end = endOf(status, error)
+        const end = toEnd(status, error)
         const held = producing.get(token)
         // A stream that has already ended is not changed.
         yield* (held === undefined ? log.finish({ runId, epoch, end }) : held.end(end)).pipe(
@@ -213,9 +213,9 @@ export const make = Effect.fn("AssistantStream.make")(function*(
       toAsyncIterable(
         Stream.unwrap(Effect.gen(function*() {
           const { runId } = yield* findRun(streamId)
-          const position = cursor === "" ? { runId, seq: 0 } : parsePosition(cursor)
-          if (position?.runId !== runId) return yield* Effect.fail(missing(streamId))
-          return toEntries(yield* log.eventsEncoded({ runId, after: position.seq, owner }))
+          const position = cursor === "" ? Option.some({ runId, seq: 0 }) : parsePosition(cursor)
+          if (Option.isNone(position) || position.value.runId !== runId) return yield* Effect.fail(missing(streamId))
+          return toEntries(yield* log.eventsEncoded({ runId, after: position.value.seq, owner }))
         })),
         context,
         signal

@@ -28,14 +28,6 @@ import { ownerRule } from "./internal/interop.ts"
 export const protocolVersions = ["2025-03-26", "2025-06-18", "2025-11-25"] as const
 
 /**
- * Names a version of the protocol that uses an event store.
- *
- * @category models
- * @since 0.1.0
- */
-export type ProtocolVersion = (typeof protocolVersions)[number]
-
-/**
  * Configures the session whose messages a store holds.
  *
  * @category options

@@ -17,18 +17,28 @@ import {
   type ServerContext
 } from "@modelcontextprotocol/server"
 import * as Input from "@sallyport/core/Input"
-import { answerOf, isEnded, isRunId, progressOf, questionOf, type Run, type RunEnd } from "@sallyport/core/runs/Run"
-import type { RunEventEncoded, RunOwner, RunQuestion } from "@sallyport/core/runs/Run"
+import {
+  answerOf,
+  isEnded,
+  isRunId,
+  progressOf,
+  questionOf,
+  type Run,
+  type RunEnd,
+  type RunEventEncoded,
+  type RunOwner,
+  type RunQuestion
+} from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError, type RunWriter } from "@sallyport/core/runs/RunEventLog"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Random from "effect/Random"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { ownerRule, toJson } from "./internal/interop.ts"
+import { endOf, newKey, ownerRule, toJson } from "./internal/interop.ts"
 
 /**
  * Names the extension, as servers and clients declare it.
@@ -150,12 +160,13 @@ const elicitation = ({ ask }: RunQuestion) => {
 
 const errorResult = (text: string): CallToolResult => ({ content: [{ type: "text", text }], isError: true })
 
-type End = Omit<RunEnd, "result"> & { readonly result?: CallToolResult }
+/** Tells whether a program has returned a result; it returns nothing else. */
+const isResult = (result: unknown): result is CallToolResult => Predicate.isObject(result)
 
 /** Returns the result of a tool whose run has ended by its program or by a caller. */
-const resultOf = ({ error, reason, result, status }: End): CallToolResult =>
+const resultOf = ({ error, reason, result, status }: RunEnd): CallToolResult =>
   status === "succeeded"
-    ? result ?? { content: [] }
+    ? isResult(result) ? result : { content: [] }
     : errorResult(error?.message ?? (status === "aborted" ? "The call was cancelled" : `The run failed: ${reason}`))
 
 const params = { params: Schema.toStandardSchemaV1(Schema.Struct({ taskId: Schema.String })) }
@@ -213,7 +224,7 @@ export const make = Effect.fn("McpTasks.make")(function*(
       pollIntervalMs
     }
     if (isEnded(run.status) && Option.isSome(last)) {
-      const end: End = JSON.parse(last.value.data)
+      const end = endOf(last.value.data)
       if (end.status === "aborted") return { ...common, status: "cancelled", statusMessage: end.reason }
       return end.status === "succeeded" || end.reason === "program_failed"
         ? { ...common, status: "completed", result: resultOf(end) }
@@ -271,7 +282,7 @@ export const make = Effect.fn("McpTasks.make")(function*(
     Effect.map(Stream.runLast(Stream.unwrap(log.eventsEncoded({ runId, owner }))), (last) =>
       Option.match(last, {
         onNone: () => errorResult("The run has no end"),
-        onSome: ({ data }) => resultOf(JSON.parse(data))
+        onSome: ({ data }) => resultOf(endOf(data))
       }))
 
   return {
@@ -287,7 +298,7 @@ export const make = Effect.fn("McpTasks.make")(function*(
     },
     call: Effect.fnUntraced(function*(context, program, { idempotencyKey, taskOnly = false } = {}) {
       if (taskOnly && !takesTasks(context)) return yield* Effect.fail(missing())
-      const key = prefix + (idempotencyKey ?? `${yield* Random.next}/${yield* Random.next}`)
+      const key = prefix + (idempotencyKey ?? (yield* newKey))
       const { run } = yield* log.execute(
         { threadId: key, idempotencyKey: key, request: {}, owner },
         (writer) => Effect.flatMap(program(writer), (result) => toJson(result ?? { content: [] }))

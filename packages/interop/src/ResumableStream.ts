@@ -6,14 +6,14 @@
  * log's settings say how long a stream is known after its end. What a producer makes is durable before a reader has it.
  */
 import * as Input from "@sallyport/core/Input"
-import { isEnded, type Run, type RunEnd, type RunEventEncoded, type RunOwner } from "@sallyport/core/runs/Run"
+import { isEnded, type Run, type RunEventEncoded, type RunOwner } from "@sallyport/core/runs/Run"
 import { RunEventLog, type RunEventLogError } from "@sallyport/core/runs/RunEventLog"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { type HeldRun, holdRun } from "./internal/heldRun.ts"
-import { ownerRule } from "./internal/interop.ts"
+import { endOf, ownerRule } from "./internal/interop.ts"
 
 /**
  * Configures the owner of the streams.
@@ -113,7 +113,7 @@ export const make = Effect.fn("ResumableStream.make")(function*(
 
   const textOf = ({ data, kind }: RunEventEncoded): Effect.Effect<string, Error> => {
     if (kind === "data") return Effect.succeed(JSON.parse(data))
-    const { error, reason, status }: RunEnd = JSON.parse(data)
+    const { error, reason, status } = endOf(data)
     return status === "succeeded"
       ? Effect.succeed("")
       : Effect.fail(new Error(error?.message ?? `The stream ended early: ${reason ?? status}`))

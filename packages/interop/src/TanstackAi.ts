@@ -18,7 +18,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { type HeldRun, holdRun } from "./internal/heldRun.ts"
-import { codeOf, ownerRule, toAsyncIterable, toJson } from "./internal/interop.ts"
+import { codeOf, endOf, ownerRule, toAsyncIterable, toJson } from "./internal/interop.ts"
 import { formatPosition, parsePosition, type Position } from "./internal/position.ts"
 
 /**
@@ -84,7 +84,7 @@ const sourceRule: Input.Rule = {
   expected: "the request, or { runId, offset }"
 }
 
-const endOf = (chunk: StreamChunk): RunEnd | undefined => {
+const toEnd = (chunk: StreamChunk): RunEnd | undefined => {
   if (chunk.type === "RUN_FINISHED") return { status: "succeeded" }
   if (chunk.type !== "RUN_ERROR") return undefined
   return {
@@ -129,8 +129,8 @@ export const make = Effect.fn("TanstackAi.make")(function*(
   const run = Effect.runPromiseWith(context)
   const { owner } = options
   const { offset = null, runId } = source instanceof Request ? sourceOf(source) : source
-  const position = offset === null ? undefined : parsePosition(offset)
-  if (runId === null && position === undefined) {
+  const position = Option.flatMap(Option.fromNullOr(offset), parsePosition)
+  if (runId === null && Option.isNone(position)) {
     return yield* new TanstackAiError({
       code: "run_id_missing",
       message: "Name the run in the header X-Run-Id or as ?runId=, as TanStack AI's client does"
@@ -147,9 +147,9 @@ export const make = Effect.fn("TanstackAi.make")(function*(
     code: "run_not_found",
     message: "There is no such run, or it is no longer kept; start another one"
   })
-  const lookUp: Effect.Effect<Run, TanstackAiError> = (position === undefined
+  const lookUp: Effect.Effect<Run, TanstackAiError> = (Option.isNone(position)
     ? byKey
-    : Effect.asSome(Effect.mapError(log.get({ runId: position.runId, owner }), problem))).pipe(
+    : Effect.asSome(Effect.mapError(log.get({ runId: position.value.runId, owner }), problem))).pipe(
       Effect.flatMap(Option.match({ onNone: () => Effect.fail(notFound), onSome: Effect.succeed }))
     )
   const join = Effect.retry(lookUp, {
@@ -183,7 +183,7 @@ export const make = Effect.fn("TanstackAi.make")(function*(
   /** Ends the stream if its writer ended the run, and fails if another caller did. */
   const checkEnd = (event: RunEventEncoded): Effect.Effect<void, TanstackAiError> => {
     if (event.kind !== "end") return Effect.void
-    const { error, reason, status }: RunEnd = JSON.parse(event.data)
+    const { error, reason, status } = endOf(event.data)
     if (status === "succeeded" || reason === toldReason) return Effect.void
     return Effect.fail(
       status === "aborted"
@@ -198,10 +198,10 @@ export const make = Effect.fn("TanstackAi.make")(function*(
   const startOf = (offset: string, run: Run): Effect.Effect<Position, TanstackAiError> => {
     if (offset === "-1") return Effect.succeed({ runId: run.runId, seq: 0 })
     if (offset === "now") return Effect.succeed({ runId: run.runId, seq: run.lastSeq })
-    const position = parsePosition(offset)
-    return position === undefined || position.runId !== run.runId
-      ? Effect.fail(malformed(offset))
-      : Effect.succeed(position)
+    return Option.match(Option.filter(parsePosition(offset), ({ runId }) => runId === run.runId), {
+      onNone: () => Effect.fail(malformed(offset)),
+      onSome: Effect.succeed
+    })
   }
 
   return {
@@ -218,16 +218,16 @@ export const make = Effect.fn("TanstackAi.make")(function*(
               Effect.map(Effect.mapError(log.get({ runId, owner }), problem), ({ lastSeq }) => ({ firstSeq: lastSeq }))
           )
         )
-        end = chunks.reduce<RunEnd | undefined>((last, chunk) => endOf(chunk) ?? last, end)
+        end = chunks.reduce<RunEnd | undefined>((last, chunk) => toEnd(chunk) ?? last, end)
         return chunks.map((_, index) => formatPosition({ runId, seq: firstSeq + index }))
       })),
     read: (offset, signal) =>
       toAsyncIterable(
         Stream.unwrap(Effect.gen(function*() {
-          if (offset !== "-1" && offset !== "now" && parsePosition(offset) === undefined) {
+          if (offset !== "-1" && offset !== "now" && Option.isNone(parsePosition(offset))) {
             return yield* malformed(offset)
           }
-          const { runId, seq } = yield* startOf(offset, yield* (position === undefined ? join : lookUp))
+          const { runId, seq } = yield* startOf(offset, yield* (Option.isNone(position) ? join : lookUp))
           const events = yield* Effect.mapError(log.eventsEncoded({ runId, after: seq, owner }), problem)
           return events.pipe(
             Stream.mapError(problem),

@@ -149,6 +149,37 @@ describe("AgUi over a network", () => {
       assert.deepStrictEqual(ids, ["7", "8", "9"])
     }))
 
+  it.live("RUN-11: a request with a Last-Event-ID of no run, or with one that is none, starts no run", () =>
+    Effect.gen(function*() {
+      const server = yield* host(yield* database)
+      const post = (runId: string, cursor: string) =>
+        Effect.promise(async () => {
+          const response = await fetch(`${server.url}/agui`, {
+            method: "POST",
+            headers: { "content-type": "application/json", "last-event-id": cursor },
+            body: JSON.stringify({
+              threadId: runId,
+              runId,
+              state: { n: 1 },
+              messages: [],
+              tools: [],
+              context: [],
+              forwardedProps: {}
+            })
+          })
+          const text = await response.text()
+          return [response.status, response.status === 200 ? "events" : JSON.parse(text).code]
+        })
+      for (const cursor of ["abc", "3", "latest"]) {
+        assert.deepStrictEqual(yield* post("new", cursor), [404, "run_not_found"], cursor)
+      }
+      assert.strictEqual((yield* server.executions).begun, 0)
+      assert.deepStrictEqual(yield* post("new", "0"), [200, "events"])
+      assert.deepStrictEqual(yield* post("new", "abc"), [400, "malformed_cursor"])
+      assert.deepStrictEqual(yield* post("new", "99"), [409, "cursor_beyond_end"])
+      assert.strictEqual((yield* server.executions).begun, 1)
+    }))
+
   it.live("L-84 RUN-07: when the process is killed, a client that runs again gets what was stored and one RUN_ERROR", () =>
     Effect.gen(function*() {
       const filename = yield* database

@@ -5,6 +5,7 @@ import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { assert, describe, it } from "@effect/vitest"
 import * as AuthPolicy from "@sallyport/core/access/AuthPolicy"
+import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import * as SessionCredentialService from "@sallyport/core/access/SessionCredentialService"
 import * as Repositories from "@sallyport/core/Repositories"
@@ -25,6 +26,7 @@ import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import { createServer } from "node:http"
 import { fuzz } from "../../../test-support/fuzz.ts"
+import { eventually } from "../../../test-support/programs.ts"
 
 const owner = Effect.map(CurrentSession, ({ subject }) => ({ subject }))
 
@@ -37,7 +39,7 @@ const agent: AgUi.Program<AgUi.AgUiError, never> = (_input, emit) =>
 const answer: AiSdk.Program<AiSdk.AiSdkError, never> = (_request, { emit }) =>
   Effect.andThen(emit({ type: "text-start", id: "text" }), Effect.never)
 
-const serve = Effect.gen(function*() {
+const serveWith = Effect.fnUntraced(function*(perSession: number) {
   const stopping = yield* Deferred.make<void>()
   const routes = Layer.mergeAll(
     HttpRouter.add("POST", "/agui", Effect.flatMap(owner, (owner) => AgUi.handle(owner, agent))),
@@ -52,7 +54,10 @@ const serve = Effect.gen(function*() {
     HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
       Layer.provide(RunEventLog.layer),
       Layer.provide([Repositories.layerMemory, NodeCrypto.layer]),
-      Layer.provide(Layer.succeed(Stopping, Deferred.await(stopping))),
+      Layer.provide([
+        Layer.succeed(Stopping, Deferred.await(stopping)),
+        Layer.succeed(ConnectionEnd.PerSession, perSession)
+      ]),
       Layer.provideMerge(services),
       Layer.provideMerge(NodeHttpServer.layer(createServer, {
         host: "127.0.0.1",
@@ -73,6 +78,8 @@ const serve = Effect.gen(function*() {
   const headers = { authorization: `Bearer ${Redacted.value(issued.token)}`, connection: "close" }
   return { headers, session: issued.session, sessions, stop: Deferred.succeed(stopping, undefined), url }
 })
+
+const serve = serveWith(256)
 
 /** Opens an agent's run, a connection to it, and a chat with two pages, and waits until each shows something. */
 const open = Effect.fnUntraced(function*(url: string, headers: Record<string, string>) {
@@ -137,6 +144,51 @@ describe("open answers", () => {
       yield* done
       for (const chat of chats) assert.instanceOf(chat.error, TypeError)
       for (const agent of agents) assert.notInclude(yield* agent, "RUN_FINISHED")
+    }))
+})
+
+describe("the answers to a session", () => {
+  it.live("HTTP-09: are as many at once as it may have connections; one more is refused, and begins nothing", () =>
+    Effect.gen(function*() {
+      const { headers, session, sessions, url } = yield* serveWith(1)
+      const send = (path: string, body?: unknown, signal?: AbortSignal) =>
+        Effect.promise(() =>
+          fetch(url + path, {
+            method: body === undefined ? "GET" : "POST",
+            headers: { ...headers, "content-type": "application/json" },
+            ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+            ...(signal === undefined ? {} : { signal })
+          })
+        )
+      const input = (runId: string) => ({
+        threadId: runId,
+        runId,
+        state: {},
+        messages: [],
+        tools: [],
+        context: [],
+        forwardedProps: {}
+      })
+      const chat = { id: "chat", messages: [{ id: "q", role: "user", parts: [{ type: "text", text: "Go" }] }] }
+      const first = new AbortController()
+      assert.strictEqual((yield* send("/agui", input("one"), first.signal)).status, 200)
+      assert.strictEqual(sessions.connections(session.id), 1)
+      for (
+        const [path, body] of [["/agui", input("two")], ["/agui/connect", input("one")], ["/chat", chat]] as const
+      ) {
+        const refused = yield* send(path, body)
+        assert.strictEqual(refused.status, 429, path)
+        assert.strictEqual(refused.headers.get("retry-after"), "1")
+        assert.strictEqual((yield* Effect.promise(() => refused.json())).code, "too_many_connections")
+      }
+      first.abort()
+      yield* eventually(Effect.sync(() => sessions.connections(session.id)), (count) => count === 0)
+      // There is no answer to go on with: the chat's was not begun.
+      assert.strictEqual((yield* send("/chat/chat/stream")).status, 204)
+      yield* eventually(Effect.sync(() => sessions.connections(session.id)), (count) => count === 0)
+      const last = new AbortController()
+      assert.strictEqual((yield* send("/agui", input("two"), last.signal)).status, 200)
+      last.abort()
     }))
 })
 

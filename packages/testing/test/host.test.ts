@@ -224,6 +224,10 @@ describe("TestNetwork", () => {
       yield* Effect.yieldNow
       yield* network.cut
       assert.strictEqual((yield* Effect.flip(Fiber.join(cut)))._tag, "HttpClientError")
+      assert.strictEqual(yield* get, "all")
+      yield* network.refuse
+      yield* network.cut
+      assert.strictEqual(yield* get, "all")
     }).pipe(
       Effect.provide(answering(() => new Response("all")).pipe(Layer.provideMerge(MovableClock.layer)))
     ))

@@ -39,11 +39,17 @@ export interface Options {
 
 const isScopes = Schema.is(Schema.NonEmptyArray(AccessScope.AccessScope))
 
+/** Holds the settings. */
+export interface Settings {
+  readonly scopes: ReadonlyArray<AccessScope.AccessScope> | undefined
+  readonly subject: string
+}
+
 /** Decodes the options of an environment. */
 export const settings = ServiceOptions.make({
   prefix: "SALLYPORT_ENVIRONMENT",
   invalid: (problem) => new InvalidEnvironmentOptions({ problem }),
-  decode: Effect.fnUntraced(function*<E>(read: ServiceOptions.Reader<Options, E>): Effect.fn.Return<Options, E> {
+  decode: Effect.fnUntraced(function*<E>(read: ServiceOptions.Reader<Options, E>): Effect.fn.Return<Settings, E> {
     return {
       scopes: yield* read.optional(
         "scopes",

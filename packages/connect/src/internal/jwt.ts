@@ -80,12 +80,11 @@ export const sign = Effect.fnUntraced(function*(key: KeyPair, options: {
 const decodeHead = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({ kid: Schema.String })))
 
 /** Reads the `kid` of a JWT without believing it: it says which of the known keys to check the signature with. */
-export const keyIdOf = (token: string): string | undefined =>
+export const keyIdOf = (token: string): Option.Option<string> =>
   Base64Url.decodeString(token.split(".", 1)[0] ?? "").pipe(
     Result.getSuccess,
     Option.flatMap(decodeHead),
-    Option.map(({ kid }) => kid),
-    Option.getOrUndefined
+    Option.map(({ kid }) => kid)
   )
 
 /** Checks that a public key, which another side named, has the name that is its own: its thumbprint (RFC 7638). */

@@ -57,7 +57,7 @@ export const make = Effect.fnUntraced(function*(
         sseMillis: read.millis("sseDuration", "60 seconds"),
         heartbeatMillis: read.millis("heartbeatInterval", "15 seconds")
       }),
-    others: ["prefix", "owner", "publicUrl", ...others]
+    others: ["prefix", "owner", ...others]
   })
   // A reader whose session cannot be looked up connects again, and is told.
   return (session) => ({ ...times, open: open(session), until: Effect.asVoid(awaitEnd(session)) })

@@ -22,7 +22,7 @@ import {
   type StreamOffset,
   type StreamPage
 } from "../DurableStream.ts"
-import { DurableStreamsError } from "../DurableStreams.ts"
+import type { DurableStreamsError } from "../DurableStreams.ts"
 import * as Cursor from "./cursor.ts"
 import * as Wire from "./wire.ts"
 
@@ -53,7 +53,8 @@ export interface LiveOptions {
 type SearchParams = Readonly<Record<string, string | ReadonlyArray<string>>>
 
 const encoder = new TextEncoder()
-const decoder = new TextDecoder()
+// A byte order mark is data as any other, and counts in offsets.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 const open = encoder.encode("[")
 const close = encoder.encode("]")
 const comma = encoder.encode(",")
@@ -91,9 +92,6 @@ const isSet = (value: string | undefined, tag: string): boolean =>
     return text === "*" || (text.startsWith("W/") ? text.slice(2) : text) === tag
   })
 
-const fail = (field: string, expected: string) =>
-  Effect.fail(new DurableStreamsError({ reason: Wire.invalid(field, expected) }))
-
 const offsetExpected = "-1, now, or an offset that this server has answered"
 
 /** Reads the position where a reader wants to begin. */
@@ -101,14 +99,14 @@ const positionOf = (offset: string | undefined): Effect.Effect<StreamOffset | 0 
   if (offset === undefined || offset === "-1") return Effect.succeed(0)
   if (offset === "now") return Effect.succeed("tail")
   return Option.match(parseOffset(offset), {
-    onNone: () => fail("offset", offsetExpected),
+    onNone: () => Wire.invalid("offset", offsetExpected),
     onSome: (position) => Effect.succeed(position)
   })
 }
 
 const one = (params: SearchParams, name: string): Effect.Effect<string | undefined, DurableStreamsError> => {
   const value = params[name]
-  return value === undefined || typeof value === "string" ? Effect.succeed(value) : fail(name, "given once")
+  return value === undefined || typeof value === "string" ? Effect.succeed(value) : Wire.invalid(name, "given once")
 }
 
 // A page before the tail never changes. At the tail there may be more at any time, which an entity tag tells.
@@ -333,8 +331,8 @@ export const respond = Effect.fnUntraced(function*(options: {
       headers: { ...pageHeaders(page), "cache-control": "no-store" }
     })
   }
-  if (mode !== "long-poll" && mode !== "sse") return yield* fail("live", "long-poll or sse")
-  if (offset === undefined) return yield* fail("offset", `given with live: ${offsetExpected}`)
+  if (mode !== "long-poll" && mode !== "sse") return yield* Wire.invalid("live", "long-poll or sse")
+  if (offset === undefined) return yield* Wire.invalid("offset", `given with live: ${offsetExpected}`)
   if (!(yield* live.open)) return tooManyReads()
   if (mode === "long-poll") return yield* longPoll({ request, source, from, cursor, live })
 

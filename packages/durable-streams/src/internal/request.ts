@@ -1,6 +1,7 @@
 /**
  * What the routes of streams and of subscriptions have in common.
  */
+import type { Descriptor } from "@sallyport/core/access/AuthPolicy"
 import type { RunOwner } from "@sallyport/core/runs/Run"
 import type { Session } from "@sallyport/core/access/Session"
 import { whenStopped } from "@sallyport/http/Edge"
@@ -9,6 +10,8 @@ import * as Effect from "effect/Effect"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import type { DurableStreamsError } from "../DurableStreams.ts"
+import type { StreamSubscriptionsError } from "../StreamSubscriptions.ts"
 import * as Wire from "./wire.ts"
 
 /** Gives a session's streams to its subject. */
@@ -36,22 +39,28 @@ export const bodyOf = (
   )
 }
 
-/** Returns the URL of the root of streams, as the client of the request reaches it. */
+/** Returns the URL of the root of streams. A host that names no public URL believes the request. */
 export const rootOf = (
   request: HttpServerRequest.HttpServerRequest,
-  publicUrl: string | undefined,
+  { publicUrl }: Descriptor,
   prefix: string
-): string => (publicUrl ?? `${request.protocol ?? "http"}://${request.headers.host ?? "localhost"}`) + prefix
+): string =>
+  (publicUrl === undefined
+    ? `${request.protocol ?? "http"}://${request.headers.host ?? "localhost"}`
+    : publicUrl.origin + publicUrl.pathname.replace(/\/$/, "")) + prefix
 
-/** Makes a function that turns the failures of a handler into answers; a failure may be an answer already. */
-export const answering = <E>(
-  failure: (error: E) => Effect.Effect<HttpServerResponse.HttpServerResponse>
-) =>
-<R>(
-  handler: Effect.Effect<HttpServerResponse.HttpServerResponse, E | HttpServerResponse.HttpServerResponse, R>
+/** Turns the failures of a handler into answers; a failure may be an answer already. */
+export const answer = <R>(
+  handler: Effect.Effect<
+    HttpServerResponse.HttpServerResponse,
+    DurableStreamsError | StreamSubscriptionsError | HttpServerResponse.HttpServerResponse,
+    R
+  >
 ): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R | HttpServerRequest.HttpServerRequest> =>
   handler.pipe(
-    Effect.catch((error) => HttpServerResponse.isHttpServerResponse(error) ? Effect.succeed(error) : failure(error)),
+    Effect.catch((error) =>
+      HttpServerResponse.isHttpServerResponse(error) ? Effect.succeed(error) : Wire.failure(error)
+    ),
     Effect.catchDefect(Wire.defect),
     whenStopped(Wire.stopped)
   )

@@ -34,7 +34,7 @@ export interface Options {
   readonly maxStreamBytes?: number | undefined
   /** How many streams an owner may have. Defaults to 10,000. */
   readonly maxStreams?: number | undefined
-  /** How many appends share a commit at most. Defaults to 256. */
+  /** How many appends share a commit at most, of 16 MiB together. Defaults to 256. */
   readonly maxBatchAppends?: number | undefined
   /** How many appends a page holds at most. Defaults to 1,024. */
   readonly pageRecords?: number | undefined

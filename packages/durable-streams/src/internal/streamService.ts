@@ -73,6 +73,10 @@ const toInfo = (row: StreamRow): StreamInfo => ({
 })
 
 const noData = new Uint8Array()
+
+/** The most data that a commit has, unless it has one append alone: stores hold all of it at once, PostgreSQL's as a text. */
+const maxBatchBytes = 16 * 1024 * 1024
+
 const contentTypePattern = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+\/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(?:;[\x20-\x7e]*)?$/
 
 const checkPath = (path: string): Effect.Effect<void, DurableStreamsError> =>
@@ -103,7 +107,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     readonly owner: RunOwner
   }
   const appendBatched = yield* AppendLog.groupCommit({
-    weight: () => 1,
+    weight: ({ data }) => Math.max(1, data.length * settings.maxBatchAppends / maxBatchBytes),
     maxWeight: settings.maxBatchAppends,
     closed: shuttingDown,
     commit: (items: ReadonlyArray<Item>) =>
@@ -255,7 +259,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     yield* checkPath(path)
     const ttlMillis = options.ttl === undefined ? null : Duration.toMillis(options.ttl)
     if (ttlMillis !== null && expiresAtMillis !== null) {
-      return yield* fail(new InvalidInput({ field: "ttl", expected: "absent where expiresAtMillis is given" }))
+      return yield* fail(new InvalidInput({ field: "ttl", expected: "absent if expiresAtMillis is given" }))
     }
     if (ttlMillis !== null && !(isNatural(ttlMillis) && ttlMillis <= lastMillis / 2)) {
       return yield* fail(
@@ -299,6 +303,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       if (messages === undefined) return yield* fail(new InvalidInput({ field: "data", expected: "JSON" }))
       units = messages.count
       stored = messages.list
+    }
+    if (stored.length > settings.maxStreamBytes) {
+      return yield* fail(new LimitExceeded({ path, limit: "maxStreamBytes", max: settings.maxStreamBytes }))
     }
     const outcome = yield* storage(repository.create({
       ownerKey: ownerKey(owner),
@@ -442,7 +449,6 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     read,
     readNext,
     push,
-    awaitChange,
     delete: Effect.fn("DurableStreams.delete")(function*({ owner, path }: StreamName) {
       if (!isStreamPath(path)) return yield* fail(new StreamNotFound({ path }))
       const outcome = yield* storage(repository.delete({ ownerKey: ownerKey(owner), path, nowMillis: now() }))

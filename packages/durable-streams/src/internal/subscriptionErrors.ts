@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { RepositoryError } from "@sallyport/core/RepositoryError"
-import { type DurableStreamsError, InvalidInput, StorageFailure } from "./streamErrors.ts"
+import { DurableStreamsError, InvalidInput, StorageFailure } from "./streamErrors.ts"
 
 /**
  * Says that there is no such subscription, or that it is another owner's. HTTP 404.
@@ -170,6 +170,11 @@ export class StreamSubscriptionsError
 {
   override get message(): string {
     return this.reason.message
+  }
+
+  /** Tells whether the same call may succeed later. */
+  get isRetryable(): boolean {
+    return this.reason._tag === "StorageFailure" && new DurableStreamsError({ reason: this.reason }).isRetryable
   }
 }
 

@@ -15,7 +15,7 @@ import type { SubscriptionRow } from "../StreamSubscriptionRepository.ts"
 import { fail, TokenInvalid } from "./subscriptionErrors.ts"
 
 /**
- * Describes the key that signs webhooks, and where to find it by.
+ * Describes the key that signs webhooks, with the id that a signature names it by.
  *
  * @category models
  * @since 0.1.0

@@ -7,8 +7,15 @@ import type * as Outage from "@sallyport/core/Outage"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
 import { DurableStreams } from "../DurableStreams.ts"
-import { nameOf, StreamSubscriptionRepository, type SubscriptionRow } from "../StreamSubscriptionRepository.ts"
+import {
+  nameOf,
+  StreamSubscriptionRepository,
+  type SubscriptionName,
+  type SubscriptionRow
+} from "../StreamSubscriptionRepository.ts"
 import * as Glob from "./glob.ts"
 import { storage, type StreamSubscriptionsError } from "./subscriptionErrors.ts"
 import { logFailure } from "./subscriptionWakes.ts"
@@ -26,11 +33,13 @@ export const start = Effect.fnUntraced(function*({ attend, interval, outage, rec
 
   let dirty = new Map<string, Set<string>>()
   let wakeUp: (() => void) | undefined
-  yield* streams.onAppend(({ owner, path }) => {
-    const key = ownerKey(owner)
+  const note = (key: string, paths: Iterable<string>) => {
     const known = dirty.get(key)
-    if (known !== undefined) known.add(path)
-    else dirty.set(key, new Set([path]))
+    if (known === undefined) dirty.set(key, new Set(paths))
+    else for (const path of paths) known.add(path)
+  }
+  yield* streams.onAppend(({ owner, path }) => {
+    note(ownerKey(owner), [path])
     wakeUp?.()
   })
   const someAppend = Effect.callback<void>((resume) => {
@@ -40,6 +49,24 @@ export const start = Effect.fnUntraced(function*({ attend, interval, outage, rec
       resume(Effect.void)
     }
   })
+
+  const every = (rest: Duration.Input, effect: Effect.Effect<void, StreamSubscriptionsError>) =>
+    logFailure(outage)(effect).pipe(
+      Effect.andThen(Effect.sleep(rest)),
+      Effect.forever,
+      Effect.withTracerEnabled(false),
+      Effect.forkScoped
+    )
+  /** Does the same for each, also if it fails for one, and then fails as the first did. */
+  const forEach = <A>(
+    all: Iterable<A>,
+    attendTo: (one: A) => Effect.Effect<void, StreamSubscriptionsError>
+  ): Effect.Effect<void, StreamSubscriptionsError> =>
+    Effect.flatMap(
+      Effect.forEach(all, (one) => Effect.exit(attendTo(one))),
+      (exits) => exits.find(Exit.isFailure) ?? Effect.void
+    )
+
   const isConcerned = Effect.fnUntraced(function*(row: SubscriptionRow, paths: ReadonlySet<string>) {
     if (row.pattern !== null) {
       const matches = Glob.matcher(row.pattern)
@@ -51,51 +78,36 @@ export const start = Effect.fnUntraced(function*({ attend, interval, outage, rec
   const attendDirty = Effect.suspend(() => {
     const taken = dirty
     dirty = new Map()
-    return Effect.forEach(
-      taken,
-      ([key, paths]) =>
-        Effect.flatMap(storage(repository.ofOwner(key)), (rows) =>
-          Effect.forEach(
-            rows,
-            (row) => Effect.flatMap(isConcerned(row, paths), (concerned) => concerned ? attend(row) : Effect.void),
-            { discard: true }
-          )),
-      { discard: true }
+    return forEach(taken, ([key, paths]) =>
+      storage(repository.ofOwner(key)).pipe(
+        Effect.tapError(() => Effect.sync(() => note(key, paths))),
+        Effect.flatMap((rows) =>
+          forEach(rows, (row) =>
+            Effect.flatMap(isConcerned(row, paths), (concerned) => concerned ? attend(row) : Effect.void))
+        )
+      ))
+  })
+  // Under load appends come by the thousand; a look at the subscriptions then serves many. What has failed waits longer.
+  yield* every(
+    "5 millis",
+    Effect.andThen(someAppend, Effect.tapCause(attendDirty, () => Effect.sleep(interval)))
+  )
+
+  yield* every(
+    interval,
+    Effect.flatMap(
+      Effect.suspend(() => storage(repository.due({ nowMillis: clock.currentTimeMillisUnsafe(), limit: 100 }))),
+      (rows) => forEach(rows, attend)
     )
-  })
-  // Under load appends come by the thousand; a look at the subscriptions then serves many.
-  yield* someAppend.pipe(
-    Effect.andThen(Effect.sleep("5 millis")),
-    Effect.andThen(logFailure(outage)(attendDirty)),
-    Effect.forever,
-    Effect.withTracerEnabled(false),
-    Effect.forkScoped
   )
-  const attendDue = Effect.flatMap(
-    Effect.suspend(() => storage(repository.due({ nowMillis: clock.currentTimeMillisUnsafe(), limit: 100 }))),
-    (rows) => Effect.forEach(rows, attend, { discard: true })
-  )
-  yield* logFailure(outage)(attendDue).pipe(
-    Effect.andThen(Effect.sleep(interval)),
-    Effect.forever,
-    Effect.withTracerEnabled(false),
-    Effect.forkScoped
-  )
-  const attendAll = Effect.gen(function*() {
-    let after = { ownerKey: "", subscriptionId: "" }
-    while (true) {
-      const rows = yield* storage(repository.page({ after, limit: 100 }))
-      for (const row of rows) {
-        yield* attend(row)
-        after = nameOf(row)
-      }
-      if (rows.length < 100) return
-    }
-  })
-  yield* logFailure(outage)(attendAll).pipe(
-    Effect.andThen(Effect.sleep(reconcileInterval)),
-    Effect.forever,
-    Effect.withTracerEnabled(false),
-    Effect.forkScoped
-  )
+
+  const attendAll = (after: SubscriptionName): Effect.Effect<void, StreamSubscriptionsError> =>
+    Effect.flatMap(storage(repository.page({ after, limit: 100 })), (rows) => {
+      const last = rows[99]
+      const attended = forEach(rows, attend)
+      return last === undefined
+        ? attended
+        : forEach([attended, Effect.suspend(() => attendAll(nameOf(last)))], identity)
+    })
+  yield* every(reconcileInterval, attendAll({ ownerKey: "", subscriptionId: "" }))
 })

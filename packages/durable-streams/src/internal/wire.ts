@@ -7,7 +7,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import { formatOffset } from "../DurableStream.ts"
-import { type DurableStreamsError, type DurableStreamsErrorReason, InvalidInput } from "../DurableStreams.ts"
+import { DurableStreamsError, type DurableStreamsErrorReason, InvalidInput } from "../DurableStreams.ts"
 import type { StreamSubscriptionsError, StreamSubscriptionsErrorReason } from "../StreamSubscriptions.ts"
 
 /**
@@ -40,7 +40,9 @@ export const error = (
     headers: { ...securityHeaders, "cache-control": "no-store", ...options?.headers }
   })
 
-const statusOf: Record<DurableStreamsErrorReason["_tag"], readonly [status: number, code: string]> = {
+type Reason = DurableStreamsErrorReason | StreamSubscriptionsErrorReason
+
+const statusOf: Record<Reason["_tag"], readonly [status: number, code: string]> = {
   StreamNotFound: [404, "STREAM_NOT_FOUND"],
   StreamGone: [410, "STREAM_GONE"],
   StreamConflict: [409, "STREAM_EXISTS"],
@@ -56,12 +58,20 @@ const statusOf: Record<DurableStreamsErrorReason["_tag"], readonly [status: numb
   SourceGone: [409, "SOURCE_GONE"],
   LimitExceeded: [413, "LIMIT_EXCEEDED"],
   ShuttingDown: [503, "UNAVAILABLE"],
-  StorageFailure: [503, "UNAVAILABLE"]
+  StorageFailure: [503, "UNAVAILABLE"],
+  SubscriptionNotFound: [404, "SUBSCRIPTION_NOT_FOUND"],
+  SubscriptionConflict: [409, "SUBSCRIPTION_EXISTS"],
+  WebhookRejected: [400, "WEBHOOK_URL_REJECTED"],
+  TooManySubscriptions: [409, "TOO_MANY_SUBSCRIPTIONS"],
+  WakeFenced: [409, "FENCED"],
+  TokenInvalid: [401, "TOKEN_INVALID"],
+  AlreadyClaimed: [409, "ALREADY_CLAIMED"],
+  NothingPending: [409, "NOTHING_PENDING"]
 }
 
 const retrySoon = { "retry-after": "1" }
 
-const headersOf = (reason: DurableStreamsErrorReason): Readonly<Record<string, string>> => {
+const headersOf = (reason: Reason): Readonly<Record<string, string>> => {
   switch (reason._tag) {
     case "StreamClosed":
       return {
@@ -111,52 +121,27 @@ export const defect = (cause: unknown): Effect.Effect<HttpServerResponse.HttpSer
       error(500, "INTERNAL_ERROR", "The server has a fault; its log has the cause, under this trace id", { details })
   )
 
-/** Answers with an error of the service. A failure of the store is logged; its cause is not for the caller. */
-export const failure = ({ reason }: DurableStreamsError): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
+/**
+ * Answers with an error of streams or of subscriptions. A failure of the store is logged; its cause is not for the caller.
+ */
+export const failure = (
+  { reason }: DurableStreamsError | StreamSubscriptionsError
+): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
   const [status, code] = statusOf[reason._tag]
   const options = { retryable: status === 503, headers: headersOf(reason) }
-  return reason._tag === "StorageFailure"
-    ? logged(
+  if (reason._tag === "StorageFailure") {
+    return logged(
       "unavailable",
       Effect.logWarning("Answered unavailable", Cause.fail(reason)),
       (details) => error(status, code, reason.message, { ...options, details })
     )
-    : Effect.succeed(error(status, code, reason.message, options))
+  }
+  const details = reason._tag === "AlreadyClaimed"
+    ? { current_holder: reason.holder, generation: reason.generation }
+    : {}
+  return Effect.succeed(error(status, code, reason.message, { ...options, details }))
 }
 
-const subscriptionStatusOf: Record<
-  StreamSubscriptionsErrorReason["_tag"],
-  readonly [status: number, code: string]
-> = {
-  SubscriptionNotFound: [404, "SUBSCRIPTION_NOT_FOUND"],
-  SubscriptionConflict: [409, "SUBSCRIPTION_EXISTS"],
-  WebhookRejected: [400, "WEBHOOK_URL_REJECTED"],
-  TooManySubscriptions: [409, "TOO_MANY_SUBSCRIPTIONS"],
-  WakeFenced: [409, "FENCED"],
-  TokenInvalid: [401, "TOKEN_INVALID"],
-  AlreadyClaimed: [409, "ALREADY_CLAIMED"],
-  NothingPending: [409, "NOTHING_PENDING"],
-  InvalidInput: [400, "INVALID_REQUEST"],
-  StorageFailure: [503, "UNAVAILABLE"]
-}
-
-/** Answers with an error of the subscriptions. A failure of the store is logged; its cause is not for the caller. */
-export const subscriptionFailure = (
-  { reason }: StreamSubscriptionsError
-): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
-  const [status, code] = subscriptionStatusOf[reason._tag]
-  return reason._tag === "StorageFailure"
-    ? logged(
-      "unavailable",
-      Effect.logWarning("Answered unavailable", Cause.fail(reason)),
-      (details) => error(status, code, reason.message, { retryable: true, headers: retrySoon, details })
-    )
-    : Effect.succeed(error(status, code, reason.message, {
-      details: reason._tag === "AlreadyClaimed"
-        ? { current_holder: reason.holder, generation: reason.generation }
-        : {}
-    }))
-}
-
-/** Makes the error for a header or a parameter that does not have its form. */
-export const invalid = (field: string, expected: string): InvalidInput => new InvalidInput({ field, expected })
+/** Fails with a header or a parameter that does not have its form. */
+export const invalid = (field: string, expected: string): Effect.Effect<never, DurableStreamsError> =>
+  Effect.fail(new DurableStreamsError({ reason: new InvalidInput({ field, expected }) }))

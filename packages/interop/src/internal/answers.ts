@@ -3,6 +3,7 @@
  * open one has to end.
  */
 import { boundedRequest } from "@sallyport/core/BoundedHttp"
+import * as ConnectionEnd from "@sallyport/core/access/ConnectionEnd"
 import { CurrentSession } from "@sallyport/core/access/CurrentSession"
 import { SessionCredentialService } from "@sallyport/core/access/SessionCredentialService"
 import { maxJson } from "@sallyport/core/Input"
@@ -15,6 +16,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
 const statuses: Readonly<Record<string, number>> = {
@@ -26,7 +28,8 @@ const statuses: Readonly<Record<string, number>> = {
   cursor_beyond_end: 409,
   cursor_expired: 410,
   limit_exceeded: 413,
-  idempotency_conflict: 422
+  idempotency_conflict: 422,
+  too_many_connections: 429
 }
 
 /** Names the lists of a chat or an agent's input, and those of a message: a schema takes long for each of their entries. */
@@ -71,7 +74,16 @@ export const body = Effect.gen(function*() {
 export const problem = (
   { code, message }: { readonly code: string; readonly message: string }
 ): HttpServerResponse.HttpServerResponse =>
-  HttpServerResponse.jsonUnsafe({ code, message }, { status: statuses[code] ?? 503 })
+  HttpServerResponse.jsonUnsafe({ code, message }, {
+    status: statuses[code] ?? 503,
+    headers: code === "too_many_connections" ? { "retry-after": "1" } : {}
+  })
+
+/** Answers with what a handler answers, or with its error. */
+export const orProblem = <R>(
+  handler: Effect.Effect<HttpServerResponse.HttpServerResponse, { readonly code: string; readonly message: string }, R>
+): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R> =>
+  handler.pipe(Effect.catch((error) => Effect.succeed(problem(error))))
 
 const encoder = new TextEncoder()
 const heartbeat = encoder.encode(":\n\n")
@@ -99,20 +111,42 @@ export const eventStream = <E>(
     }
   )
 
+/** Says that a session has as many answers open as it may. */
+export const tooManyConnections = {
+  code: "too_many_connections",
+  message: "This session has as many connections open as it may at once; close one of them first"
+} as const
+
+const ends = {
+  SessionEnded: "session_ended",
+  SessionUnknown: "unavailable",
+  ServerStopping: "stopping",
+  HostEnded: "stopping"
+} as const
+
+const makeConnections = Effect.all({ awaitEnd: ConnectionEnd.make, open: ConnectionEnd.makeOpen })
+
+// The handlers stand in no layer that could make it once. All answers to a session share one watch of it.
+const known = new WeakMap<SessionCredentialService["Service"], Effect.Success<typeof makeConnections>>()
+
 /**
- * Returns how to wait until the answer to the current request has to end, and why: the server begins to stop, or the session
- * that let the request in has ended, or it cannot be told whether it has. Without a session, only the server ends it.
+ * Counts the answer to the current request as an open connection of the session that let it in, and returns how to wait
+ * until it has to end, and why: the server begins to stop, or the session has ended, or it cannot be told whether it has.
+ * Without a session, only the server ends it. Fails if the session has as many connections open as it may.
  */
-export const ending: Effect.Effect<Effect.Effect<"session_ended" | "unavailable" | "stopping">> = Effect.gen(
-  function*() {
-    const stopping = Effect.as(yield* Stopping, "stopping" as const)
-    const session = yield* Effect.serviceOption(CurrentSession)
-    const sessions = yield* Effect.serviceOption(SessionCredentialService)
-    if (Option.isNone(session) || Option.isNone(sessions)) return stopping
-    return sessions.value.awaitEnd(session.value).pipe(
-      Effect.as("session_ended" as const),
-      Effect.catch(() => Effect.succeed("unavailable" as const)),
-      Effect.raceFirst(stopping)
-    )
+export const open: Effect.Effect<
+  Effect.Effect<(typeof ends)[keyof typeof ends]>,
+  typeof tooManyConnections,
+  Scope.Scope
+> = Effect.gen(function*() {
+  const session = yield* Effect.serviceOption(CurrentSession)
+  const sessions = yield* Effect.serviceOption(SessionCredentialService)
+  if (Option.isNone(session) || Option.isNone(sessions)) return Effect.as(yield* Stopping, "stopping" as const)
+  let connections = known.get(sessions.value)
+  if (connections === undefined) {
+    connections = yield* Effect.provideService(makeConnections, SessionCredentialService, sessions.value)
+    known.set(sessions.value, connections)
   }
-)
+  if (!(yield* connections.open(session.value))) return yield* Effect.fail(tooManyConnections)
+  return Effect.map(connections.awaitEnd(session.value), ({ _tag }) => ends[_tag])
+})

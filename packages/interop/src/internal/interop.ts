@@ -1,9 +1,11 @@
 import * as Input from "@sallyport/core/Input"
+import { RunEnd } from "@sallyport/core/runs/Run"
 import type { RunEventLogErrorReason } from "@sallyport/core/runs/RunEventLog"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
-import type * as Schema from "effect/Schema"
+import * as Random from "effect/Random"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 
 /** Takes owners of runs and streams. */
@@ -38,6 +40,12 @@ export const toJson = (value: unknown): Effect.Effect<Schema.Json, TypeError> =>
     try: () => JSON.parse(JSON.stringify(value)),
     catch: (cause) => new TypeError("An event must be JSON to be stored", { cause })
   })
+
+/** Reads the data of a terminal event. Anything else is a defect: the run log writes nothing else. */
+export const endOf: (data: string) => RunEnd = Schema.decodeUnknownSync(Schema.fromJsonString(RunEnd))
+
+/** Makes the key of a run that no other request asks for. */
+export const newKey: Effect.Effect<string> = Effect.zipWith(Random.next, Random.next, (one, two) => `${one}/${two}`)
 
 /** Returns the wire code of a reason, such as `run_not_found` or `cursor_expired`. */
 export const codeOf = (reason: RunEventLogErrorReason): string =>

@@ -9,10 +9,9 @@ export interface Position {
 
 export const formatPosition = ({ runId, seq }: Position): string => `${runId}.${seq}`
 
-/** Reads what {@link formatPosition} writes; anything else is `undefined`. */
-export const parsePosition = (text: string): Position | undefined => {
+/** Reads what {@link formatPosition} writes; anything else is none. */
+export const parsePosition = (text: string): Option.Option<Position> => {
   const dot = text.indexOf(".")
   const runId = text.slice(0, Math.max(dot, 0))
-  const seq = Option.getOrUndefined(parseCursor(text.slice(dot + 1)))
-  return seq !== undefined && isRunId(runId) ? { runId, seq } : undefined
+  return isRunId(runId) ? Option.map(parseCursor(text.slice(dot + 1)), (seq) => ({ runId, seq })) : Option.none()
 }

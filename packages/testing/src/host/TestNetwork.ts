@@ -48,7 +48,7 @@ const make = Effect.gen(function*() {
       return isHanging ? gate.close : gate.open
     })
   const faults: Faults = {
-    cut,
+    cut: Effect.andThen(cut, become(false, {})),
     refuse: Effect.andThen(become(false, { isRefusing: true }), cut),
     hang: Effect.asVoid(become(true, {})),
     slow: (delay) => Effect.asVoid(become(false, { delay })),
