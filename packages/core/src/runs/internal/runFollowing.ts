@@ -18,6 +18,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { run as followHints } from "../../Following.ts"
 import * as Outage from "../../Outage.ts"
+import { RepositoryError } from "../../RepositoryError.ts"
 import type * as Writer from "../../Writer.ts"
 import { isEnded, isRunId, type RunEventEncoded, type RunId } from "../Run.ts"
 import type { RunEventRepository, RunEventRow, RunRow } from "../RunEventRepository.ts"
@@ -222,8 +223,12 @@ export const make = Effect.fnUntraced(function*(options: {
           if (isWithin(rows[0], cursor)) return yield* fail(new CursorExpired({ runId, compacted: true }))
           return yield* fail(
             new StorageFailure({
-              operation: `read all events of run ${runId} after ${cursor}`,
-              cause: new Error(`${rows.length} events end at ${last.seq}`)
+              cause: new RepositoryError({
+                operation: "read",
+                reason: "Corrupt",
+                outcome: "unchanged",
+                cause: new Error(`Of run ${runId}, the ${rows.length} events after ${cursor} end at ${last.seq}`)
+              })
             })
           )
         }

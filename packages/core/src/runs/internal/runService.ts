@@ -163,15 +163,19 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const stale = { reason: staleRun, data: staleData, maxEpoch, patienceMillis: settings.takeOverWindow }
 
   /** Waits until a queued run has its thread; none if it is no longer this writer's. */
-  const turn = Effect.fnUntraced(function*({ epoch, runId }: RunRow): Effect.fn.Return<Option.Option<RunRow>> {
+  const turn = Effect.fnUntraced(function*(
+    { epoch, runId }: RunRow
+  ): Effect.fn.Return<Option.Option<RunRow>, RunEventLogError> {
     const taken = Effect.flatMap(canExpire, (expires) =>
       storage(
         repository.takeTurn({ runId, epoch, leaseMillis: settings.lease, stale: expires ? stale : undefined })
-      ))
+      )).pipe(
+        Effect.catchIf(({ isRetryable }) => isRetryable, () => Effect.undefined)
+      )
     const ended = (behind: string) =>
       Effect.flatMap(find({ runId: behind }), (row) => Stream.runDrain(following.follow(row, row.lastSeq)))
     while (true) {
-      const outcome = Option.getOrUndefined(yield* Effect.option(taken))
+      const outcome = yield* taken
       if (outcome?._tag === "Running") return Option.some(outcome.run)
       if (outcome !== undefined && outcome._tag !== "Behind") return Option.none()
       // If nothing can be heard of the run before this one, or of the store, it is asked again after a while.
