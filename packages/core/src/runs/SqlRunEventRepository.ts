@@ -229,13 +229,7 @@ const inUse = (runId: string) =>
     cause: new Error(`The run id ${runId} is in use`)
   })
 
-/**
- * Makes the repository, without touching the database. The tables must be there, with the same prefix.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const make: (
+const make: (
   options?: Migrations.TableOptions
 ) => Effect.Effect<RunEventRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect.fnUntraced(
   function*(options?: Migrations.TableOptions) {
@@ -1063,8 +1057,7 @@ export const make: (
           })
         ),
       get: (runId) => kit.read("get")(byId([runId])),
-      getByKey: ({ idempotencyKey, ownerKey }) =>
-        kit.read("getByKey")(byKey([ownerKey, idempotencyKey])),
+      getByKey: ({ idempotencyKey, ownerKey }) => kit.read("getByKey")(byKey([ownerKey, idempotencyKey])),
       activeForThread: ({ ownerKey, threadId, windowMillis }) =>
         kit.read("activeForThread")(
           Effect.flatMap(byThread([ownerKey, threadId]), (running) =>
@@ -1160,7 +1153,7 @@ export const layerStorage = (
  * @since 0.1.0
  */
 export const layerWith = (
-  options: Migrations.TableOptions
+  options?: Migrations.TableOptions
 ): Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
@@ -1170,4 +1163,4 @@ export const layerWith = (
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith({})
+export const layer: Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith()
