@@ -122,6 +122,8 @@ describe("an SQLite file whose disk", () => {
     }))
 })
 
+const isOperation = (u: unknown): u is Effect.Effect<unknown, unknown> => Effect.isEffect(u)
+
 describe("an error of a repository", () => {
   const stores = Layer.mergeAll(
     SqlAccessRepository.layerStorage(),
@@ -165,8 +167,10 @@ describe("an error of a repository", () => {
       let named = 0
       for (const [name, repository] of Object.entries(repositories)) {
         for (const [operation, member] of Object.entries(repository)) {
-          const called: unknown = typeof member === "function" ? Reflect.apply(member, undefined, [anything, anything]) : member
-          if (!Effect.isEffect(called)) continue
+          const called: unknown = typeof member === "function"
+            ? Reflect.apply(member, undefined, [anything, anything])
+            : member
+          if (!isOperation(called)) continue
           const error = yield* Effect.flip(called)
           assert.isTrue(error instanceof RepositoryError && error.operation === operation, `${name}.${operation}`)
           named++
