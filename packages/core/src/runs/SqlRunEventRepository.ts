@@ -293,8 +293,16 @@ const make: (
     const isFew = `(SELECT count(*) FROM (
       SELECT 1 AS one FROM ${runs} WHERE owner_key = ? AND status IN ('queued', 'running') LIMIT ?
     ) AS counted) < ?`
+    // PostgreSQL may believe that an owner has one run, and sort those that another index finds. It takes the first of a
+    // range from the index that is in order.
     const newestStart = (ownerKey: string) =>
-      `(SELECT started_at_millis FROM ${runs} WHERE owner_key = ${ownerKey} AND expired_at_millis IS NULL
+      isPg
+        ? `(SELECT started_at_millis FROM (SELECT CAST(${ownerKey} AS text) AS wanted) AS owner CROSS JOIN LATERAL (
+          SELECT started_at_millis FROM ${runs} WHERE owner_key >= wanted AND owner_key <= wanted
+            AND expired_at_millis IS NULL
+          ORDER BY owner_key DESC, started_at_millis DESC, run_id DESC LIMIT 1
+        ) AS newest)`
+        : `(SELECT started_at_millis FROM ${runs} WHERE owner_key = ${ownerKey} AND expired_at_millis IS NULL
         ORDER BY started_at_millis DESC, run_id DESC LIMIT 1)`
     const startedNow = `${isPg ? "GREATEST" : "MAX"}(${now}, 1 + COALESCE(${newestStart("?")}, 0))`
     const insertAlive = (status: "queued" | "running", condition: string) =>
