@@ -11,7 +11,7 @@ import {
   type StartOptions,
   type StartOutcome
 } from "@sallyport/core/runs/RunEventRepository"
-import type { RunStatus } from "@sallyport/core/runs/Run"
+import { RunId, type RunStatus } from "@sallyport/core/runs/Run"
 import type { WakeUp } from "@sallyport/core/WakeUps"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
@@ -28,7 +28,7 @@ const staleEnd = { reason: "stale_run", data: `{"status":"failed"}`, maxEpoch: 3
 const roomy = { maxEvents: 1_000_000, maxBytes: 1_000_000_000 }
 
 let counter = 0
-const unique = (): string => `01970000-0000-7000-8000-${(++counter).toString(16).padStart(12, "0")}`
+const unique = () => RunId.make(`01970000-0000-7000-8000-${(++counter).toString(16).padStart(12, "0")}`)
 
 const request = (overrides?: Partial<StartOptions>): StartOptions => ({
   runId: unique(),
@@ -1275,7 +1275,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         yield* abort(aborted)
         const reaped = yield* started({ threadId: "reaped", leaseMillis: past })
         yield* reap()
-        const missing = new Set([aborted.runId, reaped.runId])
+        const missing = new Set<string>([aborted.runId, reaped.runId])
         while (missing.size > 0) {
           const hint = yield* Queue.take(hints)
           if (hint === "anything") missing.clear()

@@ -24,7 +24,7 @@ import { isEnded, Run, RunEndStatus, type RunEventKind, RunId, type RunStatus } 
  */
 export const RunRow = Schema.Struct({
   /** Unique. */
-  runId: Schema.String,
+  runId: RunId,
   threadId: Schema.String,
   ownerKey: Schema.String,
   ownerSubject: Schema.String,
@@ -97,7 +97,7 @@ export const statusOf = ({ openQuestions, status }: Pick<RunRow, "openQuestions"
  */
 export const toRun = (row: RunRow): Run =>
   new Run({
-    runId: RunId.make(row.runId),
+    runId: row.runId,
     threadId: row.threadId,
     owner: row.ownerOrg === null ? { subject: row.ownerSubject } : { subject: row.ownerSubject, org: row.ownerOrg },
     idempotencyKey: row.idempotencyKey,
@@ -120,7 +120,7 @@ export const toRun = (row: RunRow): Run =>
  */
 export interface StartOptions {
   /** The id that the run gets if it is created. */
-  readonly runId: string
+  readonly runId: RunId
   readonly threadId: string
   readonly ownerKey: string
   readonly ownerSubject: string

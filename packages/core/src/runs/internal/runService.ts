@@ -22,6 +22,7 @@ import {
   type RunEnd,
   type RunEvent,
   type RunEventEncoded,
+  RunId,
   type WhenBusy
 } from "../Run.ts"
 import {
@@ -202,8 +203,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       Effect.forEach(interrupters, (interrupter) => interrupter(runId), { discard: true })
     )
 
+  const newRunId = Effect.map(random.uuidV7(), (id) => RunId.make(id))
   const startRow = Effect.fnUntraced(function*(
-    runId: string,
+    runId: RunId,
     request: ExecutedRunRequest,
     byEngine = false
   ): Effect.fn.Return<{ readonly row: RunRow; readonly created: boolean }, RunEventLogError> {
@@ -373,7 +375,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
 
   const engine: EngineRuns = {
     start: Effect.fn("RunEventLog.engine.start")(function*(request: ExecutedRunRequest) {
-      const { created, row } = yield* startRow(yield* random.uuidV7(), request, true)
+      const { created, row } = yield* startRow(yield* newRunId, request, true)
       return { run: toRun(row), created }
     }),
     activate: Activations.make({
@@ -525,14 +527,14 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
 
   return {
     start: Effect.fn("RunEventLog.start")(function*(request: RunRequest) {
-      const { created, row } = yield* startRow(yield* random.uuidV7(), request)
+      const { created, row } = yield* startRow(yield* newRunId, request)
       return { run: toRun(row), created }
     }),
     execute: Effect.fn("RunEventLog.execute")(function*<E, R>(
       request: ExecutedRunRequest,
       program: (run: RunWriter) => Effect.Effect<Schema.Json | void, E, R>
     ) {
-      const runId = yield* random.uuidV7()
+      const runId = yield* newRunId
       const window = yield* windowOf(request)
       const { created, row } = yield* executions.execute(
         runId,
