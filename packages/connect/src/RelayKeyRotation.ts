@@ -122,6 +122,7 @@ const follow = <E>(found: Effect.Effect<Settings, E>): Layer.Layer<never, E, Req
       Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
       Effect.andThen(Effect.sleep(settings.intervalMillis)),
       Effect.forever,
+      Effect.ensuring(outage.left),
       Effect.forkScoped
     )
   }))

@@ -19,7 +19,7 @@ import type * as Migrations from "./sql/Migrations.ts"
  * @since 0.1.0
  */
 export const layerWith = (
-  options: Migrations.TableOptions
+  options?: Migrations.TableOptions
 ): Layer.Layer<Repositories, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.mergeAll(
     SqlAccessRepository.layerWith(options),
@@ -57,4 +57,4 @@ export const layerWith = (
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<Repositories, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith({})
+export const layer: Layer.Layer<Repositories, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith()

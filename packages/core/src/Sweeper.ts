@@ -122,6 +122,34 @@ export const makeSteadiness: Effect.Effect<Effect.Effect<boolean>> = Effect.gen(
 })
 
 /**
+ * Does a step again and again for ever, after a delay: at once while one answers that it did `batchSize`, else once per
+ * interval. While the time of day has just jumped ahead, nothing is done.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const again = <E, R>(options: {
+  readonly step: Effect.Effect<number, E, R>
+  readonly batchSize: number
+  readonly intervalMillis: number
+  readonly outage: Outage.Witness
+  /** Defaults to none. */
+  readonly delay?: Duration.Input | undefined
+}): Effect.Effect<never, never, R> =>
+  Effect.flatMap(
+    makeSteadiness,
+    (steadiness) =>
+      Effect.flatMap(steadiness, (steady) => steady ? options.step : Effect.succeed(0)).pipe(
+        Effect.repeat({ while: (done) => done >= options.batchSize }),
+        Effect.matchCauseEffect({ onFailure: options.outage.failed, onSuccess: () => options.outage.worked }),
+        Effect.andThen(Effect.sleep(options.intervalMillis)),
+        Effect.forever,
+        Effect.delay(options.delay ?? 0),
+        Effect.withTracerEnabled(false)
+      )
+  )
+
+/**
  * Runs a sweep again and again for as long as the layer lives, from a second after it was built: batch after batch while
  * one comes back full, then once per interval. A failure is logged, and tried again after the interval.
  *
@@ -154,23 +182,13 @@ export const layer = <E, E2, R>(sweeper: {
       ends: `The sweeper of ${name} works again`
     })()
     yield* Effect.addFinalizer(() => outage.left)
-    const steadiness = yield* makeSteadiness
-    yield* Effect.flatMap(steadiness, (steady) =>
-      steady
-        ? Effect.flatMap(
-          Clock.currentTimeMillis,
-          (nowMillis) => sweep(batchSize, nowMillis, nowMillis - retentionMillis)
-        )
-        : Effect.succeed(0)).pipe(
-        // Others get their turn between two batches.
-        Effect.tap((swept) => Effect.andThen(Metrics.swept(swept, { of: name }), Effect.yieldNow)),
-        Effect.repeat({ while: (swept) => swept >= batchSize }),
-        Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
-        Effect.andThen(Effect.sleep(intervalMillis)),
-        Effect.forever,
-        // A start that fails must change nothing, and fails within this time.
-        Effect.delay("1 second"),
-        Effect.withTracerEnabled(false),
-        Effect.forkScoped
-      )
+    const step = Effect.flatMap(
+      Clock.currentTimeMillis,
+      (nowMillis) => sweep(batchSize, nowMillis, nowMillis - retentionMillis)
+    ).pipe(
+      // Others get their turn between two batches.
+      Effect.tap((swept) => Effect.andThen(Metrics.swept(swept, { of: name }), Effect.yieldNow))
+    )
+    // A start that fails must change nothing, and fails within this time.
+    yield* Effect.forkScoped(again({ step, batchSize, intervalMillis, outage, delay: "1 second" }))
   }))

@@ -48,9 +48,7 @@ const toError = (path: string) => ({ reason }: RunEventLogError): Effect.Effect<
     case "CursorBeyondEnd":
       return Effect.fail(new DurableStreamsError({ reason: new BeyondTail({ path }) }))
     case "StorageFailure":
-      return Effect.fail(
-        new DurableStreamsError({ reason: new StorageFailure({ operation: reason.operation, cause: reason.cause }) })
-      )
+      return Effect.fail(new DurableStreamsError({ reason: new StorageFailure({ cause: reason.cause }) }))
     default:
       return Effect.die(reason)
   }

@@ -608,16 +608,16 @@ const make: (
     })
 
     return DurableStreamRepository.of({
-      create: (options) => transaction("create a stream")(create(options)),
-      append: (options) => transaction("append to streams")(append(options)),
+      create: (options) => transaction("create")(create(options)),
+      append: (options) => transaction("append")(append(options)),
       get: ({ nowMillis, ownerKey, path }) =>
-        kit.read("read a stream's state")(
+        kit.read("get")(
           Effect.map(byAddress([ownerKey, path]), (stream) =>
             missing(stream, nowMillis) ?? (stream === undefined ? { _tag: "Unknown" } : { _tag: "Found", stream }))
         ),
-      read: (options) => kit.read("read a stream")(read(options)),
+      read: (options) => kit.read("read")(read(options)),
       delete: ({ nowMillis, ownerKey, path }) =>
-        transaction("delete a stream")(Effect.gen(function*(): Effect.fn.Return<DeleteOutcome, SqlError> {
+        transaction("delete")(Effect.gen(function*(): Effect.fn.Return<DeleteOutcome, SqlError> {
           const stream = yield* lockByAddress([ownerKey, path])
           const absent = missing(stream, nowMillis)
           if (stream === undefined || absent !== undefined) return absent ?? { _tag: "Unknown" }
@@ -625,9 +625,9 @@ const make: (
           return { _tag: "Deleted" }
         })),
       list: ({ after, limit, nowMillis, ownerKey, prefix }) =>
-        kit.read("list streams")(list([ownerKey, after, prefix, prefix, prefix, nowMillis, limit])),
+        kit.read("list")(list([ownerKey, after, prefix, prefix, prefix, nowMillis, limit])),
       heads: (ids) =>
-        kit.read("read where streams stand")(
+        kit.read("heads")(
           Effect.map(heads([JSON.stringify(ids)]), (found) =>
             found.map(({ closed, id, tail }) => ({
               id: Dialect.toNatural(id),
@@ -637,11 +637,11 @@ const make: (
       sweep: ({ limit, nowMillis }) =>
         // Each part is a transaction of its own: what one has done does not depend on the next.
         Effect.gen(function*() {
-          const { records, removed } = yield* transaction("delete what streams left")(purgeForgotten(limit))
-          const expired = yield* transaction("delete expired streams")(expire(limit, nowMillis))
+          const { records, removed } = yield* transaction("sweep")(purgeForgotten(limit))
+          const expired = yield* transaction("sweep")(expire(limit, nowMillis))
           return { expired, records, removed }
         }),
-      wakeups: Stream.mapError(wakeUps.listen(topic), failedAs("listen for changes of streams"))
+      wakeups: Stream.mapError(wakeUps.listen(topic), failedAs("wakeups"))
     })
   })
 

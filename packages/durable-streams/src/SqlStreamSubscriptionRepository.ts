@@ -226,7 +226,7 @@ const make: (
 
     return StreamSubscriptionRepository.of({
       create: (options) =>
-        transaction("create a subscription")(Effect.gen(function*() {
+        transaction("create")(Effect.gen(function*() {
           yield* lockOwner(options.ownerKey)
           const existing = yield* lock(options)
           if (Option.isSome(existing)) {
@@ -257,9 +257,9 @@ const make: (
           yield* insertLinks(options, options.links)
           return { _tag: "Created", subscription: created.value } as const
         })),
-      get: (name) => kit.read("read a subscription")(byName([name.ownerKey, name.subscriptionId])),
+      get: (name) => kit.read("get")(byName([name.ownerKey, name.subscriptionId])),
       links: (name) =>
-        kit.read("read a subscription's links")(
+        kit.read("links")(
           Effect.map(readLinks([name.ownerKey, name.subscriptionId]), (found) =>
             found.map((link) => ({
               path: link.path,
@@ -270,36 +270,36 @@ const make: (
             })))
         ),
       delete: (name) =>
-        transaction("delete a subscription")(Effect.gen(function*() {
+        transaction("delete")(Effect.gen(function*() {
           yield* lock(name)
           yield* removeLinks([name.ownerKey, name.subscriptionId])
           yield* removeOne([name.ownerKey, name.subscriptionId])
         })),
       link: ({ links, ...name }) =>
-        transaction("link streams to a subscription")(Effect.gen(function*() {
+        transaction("link")(Effect.gen(function*() {
           if (Option.isNone(yield* lock(name))) return false
           yield* insertLinks(name, links)
           return true
         })),
       unlink: ({ path, ...name }) =>
-        transaction("unlink a stream from a subscription")(Effect.gen(function*() {
+        transaction("unlink")(Effect.gen(function*() {
           if (Option.isNone(yield* lock(name))) return false
           yield* unlinkGlob([name.ownerKey, name.subscriptionId, path])
           yield* removeLink([name.ownerKey, name.subscriptionId, path])
           return true
         })),
-      ofOwner: (ownerKey) => kit.read("list an owner's subscriptions")(ofOwner([ownerKey])),
-      page: ({ after, limit }) => kit.read("list subscriptions")(page([after.ownerKey, after.subscriptionId, limit])),
-      due: ({ limit, nowMillis }) => kit.read("list subscriptions that are due")(due([nowMillis, limit])),
+      ofOwner: (ownerKey) => kit.read("ofOwner")(ofOwner([ownerKey])),
+      page: ({ after, limit }) => kit.read("page")(page([after.ownerKey, after.subscriptionId, limit])),
+      due: ({ limit, nowMillis }) => kit.read("due")(due([nowMillis, limit])),
       wake: ({ leaseExpiresAtMillis, nowMillis, wakeId, ...name }) =>
-        transaction("begin a wake")(Effect.gen(function*() {
+        transaction("wake")(Effect.gen(function*() {
           const row = yield* lock(name)
           return Option.isNone(row) || isBusy(row.value, nowMillis)
             ? Option.none()
             : Option.some(yield* store(begun(row.value, wakeId, leaseExpiresAtMillis)))
         })),
       claim: ({ leaseExpiresAtMillis, nowMillis, wakeId, worker, ...name }) =>
-        transaction("claim a wake")(Effect.gen(function*() {
+        transaction("claim")(Effect.gen(function*() {
           const locked = yield* lock(name)
           if (Option.isNone(locked)) return { _tag: "Unknown" } as const
           const found = locked.value
@@ -310,7 +310,7 @@ const make: (
           return { _tag: "Claimed", subscription: yield* store(claimed) } as const
         })),
       settle: ({ acks, leaseExpiresAtMillis, ...settled }) =>
-        transaction("settle a wake")(Effect.gen(function*() {
+        transaction("settle")(Effect.gen(function*() {
           const row = Option.getOrUndefined(yield* lock(settled))
           const refused = refuse(row, settled)
           if (row === undefined || refused !== undefined) return refused ?? ({ _tag: "Unknown" } as const)
@@ -321,14 +321,14 @@ const make: (
           return { _tag: "Settled", subscription: yield* store({ ...next, failures: 0 }) } as const
         })),
       rest: ({ dueAtMillis, failed, wakeId, ...name }) =>
-        transaction("end a wake")(Effect.gen(function*() {
+        transaction("rest")(Effect.gen(function*() {
           const row = yield* lock(name)
           if (Option.isSome(row) && row.value.wakeId === wakeId) {
             yield* store(rested(row.value, failed, dueAtMillis))
           }
         })),
       told: ({ wakeId, ...name }) =>
-        transaction("note that a wake was told")(Effect.gen(function*() {
+        transaction("told")(Effect.gen(function*() {
           const row = yield* lock(name)
           if (Option.isSome(row) && row.value.wakeId === wakeId && row.value.failures > 0) {
             yield* store({ ...row.value, failures: 0 })

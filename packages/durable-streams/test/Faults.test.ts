@@ -4,6 +4,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
 import { DurableStreamRepository } from "@sallyport/durable-streams/DurableStreamRepository"
+import * as DurableStreams from "@sallyport/durable-streams/DurableStreams"
 import { StreamSubscriptionRepository } from "@sallyport/durable-streams/StreamSubscriptionRepository"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -24,14 +25,16 @@ const altered = <S extends object>(service: S, fault: () => Effect.Effect<never,
     }
   })
 
-const failing = Effect.fail(
-  new RepositoryError({
-    operation: "read",
-    reason: "Unavailable",
-    outcome: "unchanged",
-    cause: new Error("the disk is on fire at /var/lib/secret-path")
-  })
-)
+const failingAs = (reason: RepositoryError["reason"]) =>
+  Effect.fail(
+    new RepositoryError({
+      operation: "read",
+      reason,
+      outcome: "unchanged",
+      cause: new Error("the disk is on fire at /var/lib/secret-path")
+    })
+  )
+const failing = failingAs("Unavailable")
 const dying = Effect.die(new Error("a fault at /var/lib/secret-path"))
 
 for (
@@ -99,6 +102,27 @@ for (
     })
   })
 }
+
+describe("an error of the streams", () => {
+  for (const [reason, isRetryable] of [["Unavailable", true], ["Corrupt", false]] as const) {
+    it.effect(`OPS-02: says of a store that failed as ${reason} whether it can pass`, () =>
+      Effect.gen(function*() {
+        const streams = yield* DurableStreams.DurableStreams
+        const error = yield* Effect.flip(streams.get({ owner: { subject: "ada" }, path: "one" }))
+        assert.strictEqual(error.reason._tag === "StorageFailure" && error.reason.cause.reason, reason)
+        assert.strictEqual(error.isRetryable, isRetryable)
+        assert.include(error.message, "failed in read")
+      }).pipe(Effect.provide(
+        Layer.provide(
+          DurableStreams.layer,
+          Layer.effect(
+            DurableStreamRepository,
+            DurableStreamRepository.useSync((real) => altered(real, () => failingAs(reason)))
+          ).pipe(Layer.provide(memory))
+        )
+      )))
+  }
+})
 
 describe("the routes of streams when the server stops", () => {
   it.live("OPS-01: answer a typed 503 to what waits for a store that does not answer", () =>

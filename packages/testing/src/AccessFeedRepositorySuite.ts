@@ -12,10 +12,9 @@ import * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
-import { allEvents, at, brief, linkRow, redemption, sessionRow, start, times } from "./internal/accessRows.ts"
-import { testOn } from "./internal/newStore.ts"
-
-const upTo = (n: number) => Array.from({ length: n }, (_, index) => index + 1)
+import { allEvents, at, brief, linkRow, redemption, sessionRow, start } from "./internal/accessRows.ts"
+import { replay, upTo } from "./internal/feedReplay.ts"
+import { testOn, times } from "./internal/newStore.ts"
 
 /** Mixes the writes of both repositories on a few rows, so that they get in each other's way. */
 const write = Effect.fnUntraced(function*(index: number) {
@@ -48,29 +47,6 @@ const write = Effect.fnUntraced(function*(index: number) {
         : sessions.sweep({ endedBeforeMillis: start + index, limit: 2 }, at(index))
   }
 })
-
-/** Follows the events as a cache would, and returns the ids of what is there after them. */
-const replay = (events: ReadonlyArray<AccessEvent>) => {
-  const links = new Map<string, number>()
-  const sessions = new Map<string, number>()
-  for (const { change } of events) {
-    switch (change._tag) {
-      case "pairingLinkUpserted":
-        links.set(change.link.id, change.link.remainingUses)
-        break
-      case "pairingLinkRemoved":
-        links.delete(change.id)
-        break
-      case "sessionUpserted":
-        sessions.set(change.session.id, change.session.expiresAt.epochMilliseconds)
-        break
-      case "sessionRemoved":
-        sessions.delete(change.id)
-        break
-    }
-  }
-  return { links: Array.from(links).sort(), sessions: Array.from(sessions).sort() }
-}
 
 /**
  * Runs the contract tests of `AccessFeedRepository` against a layer. `name` tells adapters apart in the report.
@@ -185,11 +161,18 @@ export const suite = <E>(
         assert.deepStrictEqual(seen, yield* allEvents)
         assert.strictEqual(yield* feed.latestRevision, seen.length)
         assert.isAbove(seen.length, 16)
-        const state = replay(seen)
+        const state = replay(seen.map(({ change }) => change))
         const storedLinks = yield* links.list({ nowMillis: start, limit: 100 })
         const storedSessions = yield* sessions.list({ nowMillis: start, afterId: undefined, limit: 100 })
-        assert.deepStrictEqual(state.links, storedLinks.map((row) => [row.id, row.remainingUses] as const).toSorted())
-        assert.deepStrictEqual(state.sessions, storedSessions.map((row) => [row.id, row.expiresAtMillis] as const))
+        assert.deepStrictEqual(
+          Array.from(state.links.values(), (link) => [link.id, link.remainingUses] as const).toSorted(),
+          storedLinks.map((row) => [row.id, row.remainingUses] as const).toSorted()
+        )
+        assert.deepStrictEqual(
+          Array.from(state.sessions.values(), ({ expiresAt, id }) => [id, expiresAt.epochMilliseconds] as const)
+            .toSorted(),
+          storedSessions.map((row) => [row.id, row.expiresAtMillis] as const)
+        )
         assert.notInclude(JSON.stringify(seen), "digest")
       })
     )

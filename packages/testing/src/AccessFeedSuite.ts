@@ -3,7 +3,8 @@
  * `suite`.
  */
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
+import type { AccessChange } from "@sallyport/core/access/AccessEvent"
 import * as AccessFeed from "@sallyport/core/access/AccessFeed"
 import type { AccessSnapshot } from "@sallyport/core/access/AccessFeedRepository"
 import { SessionId } from "@sallyport/core/access/Session"
@@ -13,9 +14,9 @@ import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { allEvents, at, linkRow, sessionRow, times } from "./internal/accessRows.ts"
-
-type Services = AccessRepository
+import { allEvents, at, linkRow, sessionRow } from "./internal/accessRows.ts"
+import { replay, upTo } from "./internal/feedReplay.ts"
+import { testOn, times } from "./internal/newStore.ts"
 
 /** Rows of the suite end in the past of the system's clock; these are live for a caller that asks now. */
 const far = { expiresAtMillis: 4_000_000_000_000 }
@@ -34,8 +35,6 @@ const collect = <A, E, R>(stream: Stream.Stream<A, E, R>): Effect.Effect<Queue.D
     return queue
   })
 
-const upTo = (n: number) => Array.from({ length: n }, (_, index) => index + 1)
-
 const revisionOf = (message: AccessFeed.AccessFeedMessage) =>
   message._tag === "Snapshot"
     ? message.snapshot.revision
@@ -45,32 +44,20 @@ const revisionOf = (message: AccessFeed.AccessFeedMessage) =>
 
 /** Applies messages as a client does, and returns the ids that it shows. */
 const stateAfter = (messages: ReadonlyArray<AccessFeed.AccessFeedMessage>) => {
-  const links = new Set<string>()
-  const sessions = new Set<string>()
-  for (const message of messages) {
-    if (message._tag === "Snapshot") {
-      for (const link of message.snapshot.pairingLinks) links.add(link.id)
-      for (const session of message.snapshot.sessions) sessions.add(session.id)
-      continue
+  const { links, sessions } = replay(messages.flatMap((message): ReadonlyArray<AccessChange> => {
+    switch (message._tag) {
+      case "Snapshot":
+        return [
+          ...message.snapshot.pairingLinks.map((link) => ({ _tag: "pairingLinkUpserted", link }) as const),
+          ...message.snapshot.sessions.map((session) => ({ _tag: "sessionUpserted", session }) as const)
+        ]
+      case "Change":
+        return [message.event.change]
+      case "Advanced":
+        return []
     }
-    if (message._tag === "Advanced") continue
-    const { change } = message.event
-    switch (change._tag) {
-      case "pairingLinkUpserted":
-        links.add(change.link.id)
-        break
-      case "pairingLinkRemoved":
-        links.delete(change.id)
-        break
-      case "sessionUpserted":
-        sessions.add(change.session.id)
-        break
-      case "sessionRemoved":
-        sessions.delete(change.id)
-        break
-    }
-  }
-  return { links: Array.from(links).sort(), sessions: Array.from(sessions).sort() }
+  }))
+  return { links: Array.from(links.keys()).sort(), sessions: Array.from(sessions.keys()).sort() }
 }
 
 const idsOf = (snapshot: AccessSnapshot) => ({
@@ -86,18 +73,15 @@ const idsOf = (snapshot: AccessSnapshot) => ({
  * @category suites
  * @since 0.1.0
  */
-export const suite = <E>(name: string, repositories: Layer.Layer<Services, E>): void => {
+export const suite = <E>(name: string, repositories: Layer.Layer<AccessRepository, E>): void => {
   describe(`AccessFeed (${name})`, () => {
     // So slow to look by itself that whatever arrives was hinted at.
     const layer = AccessFeed.layerWith({ pageSize: 7, maxReplay: 100, pollInterval: "1 hour" })
+    const scoped = testOn(Layer.provideMerge(layer, repositories))
     const test = <A, E2>(
       title: string,
-      program: Effect.Effect<A, E2, Services | AccessFeed.AccessFeed | Scope.Scope>
-    ) =>
-      it.live(
-        title,
-        () => Effect.scoped(program).pipe(Effect.provide(Layer.provideMerge(layer, repositories), { local: true }))
-      )
+      program: Effect.Effect<A, E2, AccessRepository | AccessFeed.AccessFeed | Scope.Scope>
+    ) => scoped(title, Effect.scoped(program))
 
     test(
       "FEED-01: replays what follows a revision in pages, then follows, without a gap or a repeat",
@@ -175,7 +159,7 @@ export const suite = <E>(name: string, repositories: Layer.Layer<Services, E>): 
     )
 
     test(
-      "FEED-01: goes on from a revision over a reconnect; a snapshot comes first where it is unknown or far behind",
+      "FEED-01: goes on from a revision over a reconnect; a snapshot comes first if it is unknown or far behind",
       Effect.gen(function*() {
         const feed = yield* AccessFeed.AccessFeed
         yield* times(120, (index) => issueLink(`link-${index}`))

@@ -17,8 +17,8 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { allEvents, at, brief, expectFeed, sessionRow, start, times } from "./internal/accessRows.ts"
-import { testOn } from "./internal/newStore.ts"
+import { allEvents, askRow, at, brief, expectFeed, sessionRow, start } from "./internal/accessRows.ts"
+import { testOn, times } from "./internal/newStore.ts"
 import { small, testAgainstMemory } from "./internal/steps.ts"
 
 const sid = SessionId.make
@@ -283,17 +283,7 @@ export const suite = <LE>(name: string, layer: Layer.Layer<AccessRepository, LE>
         const { clients, codes } = yield* AccessRepository
         const key = "k".repeat(43)
         yield* owner
-        const ask = {
-          proofKeyThumbprint: key,
-          account: "ada",
-          label: null,
-          deviceType: "unknown",
-          verificationCode: "CODE",
-          pendingMillis: 1_000,
-          maxPending: 3,
-          maxObserved: 3
-        } as const
-        yield* clients.request(ask, undefined, at(0, "ada"))
+        yield* clients.request(askRow(key), undefined, at(0, "ada"))
         yield* clients.decide(
           { proofKeyThumbprint: key, decision: "blocked", reason: null, backOffMillis: 100, maxBackOffMillis: 300 },
           at(0)

@@ -18,18 +18,8 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import {
-  allEvents,
-  at,
-  brief,
-  expectFeed,
-  linkRow,
-  redemption,
-  sessionRow,
-  start,
-  times
-} from "./internal/accessRows.ts"
-import { testOn } from "./internal/newStore.ts"
+import { allEvents, at, brief, expectFeed, linkRow, redemption, sessionRow, start } from "./internal/accessRows.ts"
+import { testOn, times } from "./internal/newStore.ts"
 import { small, testAgainstMemory } from "./internal/steps.ts"
 
 const refused = (reason: RefusalReason): RedeemOutcome => ({ _tag: "Refused", reason })
@@ -178,7 +168,7 @@ export const suite = <E>(
     )
 
     test(
-      "insert answers false and changes nothing where the digest exists, live, spent or revoked",
+      "insert answers digest-exists and changes nothing if the digest exists, live, spent or revoked",
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links
         const again = (codeDigest: string) => links.insert(linkRow("other", { codeDigest, label: "second" }), at(0))
@@ -199,7 +189,7 @@ export const suite = <E>(
     )
 
     test(
-      "insert fails and changes nothing where the id exists with another digest",
+      "insert fails and changes nothing if the id exists with another digest",
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links
         yield* links.insert(linkRow("one"), at(0))
@@ -213,7 +203,7 @@ export const suite = <E>(
     )
 
     test(
-      "of 30 that insert one digest, one gets true",
+      "of 30 that insert one digest, one gets inserted",
       Effect.gen(function*() {
         const links = (yield* AccessRepository).links
         const outcomes = yield* times(

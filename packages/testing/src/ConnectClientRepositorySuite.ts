@@ -16,26 +16,16 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { allEvents, at, brief, linkRow, redemption, sessionRow, start, times } from "./internal/accessRows.ts"
+import { allEvents, askRow, at, brief, linkRow, redemption, sessionRow, start } from "./internal/accessRows.ts"
 import * as Histories from "./internal/connectHistories.ts"
 import * as Devices from "./internal/deviceHistories.ts"
 import * as Lineage from "./internal/lineageHistories.ts"
-
-type Services = Histories.Services
+import { testOn, times } from "./internal/newStore.ts"
 
 const { key } = Histories
 
-const ask = (name: string, fields?: Partial<Ask>): Ask => ({
-  proofKeyThumbprint: key(name),
-  account: "ada",
-  label: "Ada's phone",
-  deviceType: "phone",
-  verificationCode: `CODE-${name}`,
-  pendingMillis: 1_000,
-  maxPending: 3,
-  maxObserved: 3,
-  ...fields
-})
+const ask = (name: string, fields?: Partial<Ask>): Ask =>
+  askRow(key(name), { label: "Ada's phone", verificationCode: `CODE-${name}`, ...fields })
 
 const deciding = (name: string, decision: Decision, fields?: Partial<Deciding>): Deciding => ({
   proofKeyThumbprint: key(name),
@@ -103,17 +93,16 @@ const consumeTicket = (id: string, afterMillis: number) =>
  */
 export const suite = <E, R = never>(
   title: string,
-  layer: Layer.Layer<Services | R, E>,
+  layer: Layer.Layer<AccessRepository | R, E>,
   options?: {
     readonly digest?: Layer.Layer<Digest.Digest> | undefined
     readonly spoilMode?: Effect.Effect<void, unknown, R> | undefined
-    readonly peer?: Layer.Layer<Services, unknown, R> | undefined
+    readonly peer?: Layer.Layer<AccessRepository, unknown, R> | undefined
     readonly runs?: number | undefined
   }
 ) =>
   describe(`ConnectClientRepository (${title})`, () => {
-    const test = <A, E2>(name: string, effect: Effect.Effect<A, E2, Services | R>) =>
-      it.live(name, () => effect.pipe(Effect.provide(Layer.fresh(layer), { local: true })))
+    const test = testOn(layer)
 
     test(
       "CONN-03: a client waits until it is approved, and is let in from then on, with its grant in the same step",
@@ -350,7 +339,7 @@ export const suite = <E, R = never>(
     )
 
     test(
-      "CONN-03: whom the owner turned away stays out where accounts suffice, under whichever account",
+      "CONN-03: a client that the owner refused stays out while accounts suffice, under whichever account",
       Effect.gen(function*() {
         yield* request("a", 0)
         yield* decide("a", "revoked", 1)
@@ -361,12 +350,12 @@ export const suite = <E, R = never>(
       })
     )
 
-    for (const turnedAway of ["rejected", "revoked", "blocked", "mode"] as const) {
+    for (const refused of ["rejected", "revoked", "blocked", "mode"] as const) {
       test(
-        `CONN-03 CONN-06 L-30: of requests and what turns the client away (${turnedAway}) at once, either is last: no grant stays`,
+        `CONN-03 CONN-06 L-30: of requests and a refusal of the client (${refused}) at once, either is last: no grant stays`,
         Effect.gen(function*() {
           const clients = (yield* AccessRepository).clients
-          const byMode = turnedAway === "mode"
+          const byMode = refused === "mode"
           for (let round = 0; round < 4; round++) {
             if (byMode) yield* setMode("account", round)
             else yield* request("a", round)
@@ -375,7 +364,7 @@ export const suite = <E, R = never>(
               times(3, (n) => clients.request(ask("a"), grantRow(`grant-${round}-${n}`, "a"), at(round, "ada"))),
               byMode
                 ? setMode("client-approval", round)
-                : decide("a", turnedAway, round, { backOffMillis: 1, maxBackOffMillis: 1 })
+                : decide("a", refused, round, { backOffMillis: 1, maxBackOffMillis: 1 })
             ], { concurrency: "unbounded" })
             for (const outcome of outcomes) assert.include(["Granted", "Refused", "Pending"], outcome._tag)
             assert.deepStrictEqual(yield* access(round), [])
@@ -571,9 +560,9 @@ export const suite = <E, R = never>(
       })
     )
 
-    for (const turnedAway of ["rejected", "revoked", "blocked"] as const) {
+    for (const refused of ["rejected", "revoked", "blocked"] as const) {
       test(
-        `CONN-14 CONN-06: of a device's polls and its being ${turnedAway} at once, either is last, and nothing that it has stays`,
+        `CONN-14 CONN-06: of a device's polls and its being ${refused} at once, either is last, and nothing that it has stays`,
         Effect.gen(function*() {
           const { clients } = yield* AccessRepository
           for (const [round, name] of ["a", "b", "c"].entries()) {
@@ -581,7 +570,7 @@ export const suite = <E, R = never>(
             yield* Devices.decide(name, "approved", round)
             yield* Effect.all([
               times(3, () => Devices.fetch(`code-${name}`, round)),
-              Devices.decide(name, turnedAway, round)
+              Devices.decide(name, refused, round)
             ], { concurrency: "unbounded" })
             assert.deepStrictEqual(yield* access(round), [])
             assert.isNull((yield* find(name))?.device?.grantedScopes)
@@ -675,7 +664,7 @@ export const suite = <E, R = never>(
     if (digest !== undefined) {
       const store = <A, E2>(
         name: string,
-        effect: Effect.Effect<A, E2, Services | ConnectClientStore.ConnectClientStore>
+        effect: Effect.Effect<A, E2, AccessRepository | ConnectClientStore.ConnectClientStore>
       ) =>
         test(
           name,
@@ -687,14 +676,14 @@ export const suite = <E, R = never>(
           )
         )
       store(
-        "CONN-11 L-42 who waits is told of a decision at once, and of each as what it is",
+        "CONN-11 L-42: who waits is told of a decision at once, and of each as what it is",
         Effect.gen(function*() {
           const clients = yield* ConnectClientStore.ConnectClientStore
           for (const decision of ["approved", "rejected", "blocked"] as const) {
             const thumbprint = key(decision.charAt(0))
             const asked = yield* clients.request({ proofKeyThumbprint: thumbprint, account: "ada" })
             assert.strictEqual(asked._tag, "Pending")
-            const { client } = yield* clients.get(thumbprint).pipe(Effect.map((client) => ({ client })))
+            const client = yield* clients.get(thumbprint)
             const waiter = {
               proofKeyThumbprint: thumbprint,
               account: "ada",
@@ -712,7 +701,7 @@ export const suite = <E, R = never>(
         })
       )
       store(
-        "CONN-07 a client is known by a beginning of its thumbprint that no other has, and an unknown one is an error",
+        "CONN-07: a client is known by a beginning of its thumbprint that no other has, and an unknown one is an error",
         Effect.gen(function*() {
           const clients = yield* ConnectClientStore.ConnectClientStore
           yield* clients.request({ proofKeyThumbprint: `ab${key("c").slice(2)}`, account: "ada" })

@@ -19,8 +19,7 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { times } from "./internal/accessRows.ts"
-import { testOn } from "./internal/newStore.ts"
+import { testOn, times } from "./internal/newStore.ts"
 import { small, testAgainstMemory } from "./internal/steps.ts"
 
 type Repository = DurableStreamRepository["Service"]

@@ -11,7 +11,7 @@ import {
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { testOn } from "./internal/newStore.ts"
+import { testOn, times } from "./internal/newStore.ts"
 
 /** The two parts of a key that a test calls by a letter. */
 const x = (name: string) => name.repeat(43)
@@ -68,10 +68,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RelayEnvironmentReposi
         assert.deepStrictEqual(yield* environments.findById("attic"), Option.some(attic))
         assert.isTrue(Option.isNone(yield* environments.findById("cellar")))
         assert.isFalse(yield* environments.unlink({ id: "desk", account: "eve" }))
-        const unlinked = yield* Effect.all(
-          [1, 2, 3].map(() => environments.unlink({ id: "desk", account: "ada" })),
-          { concurrency: "unbounded" }
-        )
+        const unlinked = yield* times(3, () => environments.unlink({ id: "desk", account: "ada" }))
         assert.deepStrictEqual(unlinked.filter((won) => won), [true])
       })
     )
@@ -141,10 +138,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RelayEnvironmentReposi
       Effect.gen(function*() {
         yield* RelayEnvironmentRepository.use((environments) => environments.link(desk))
         yield* announce("a", "b")
-        const adopted = yield* Effect.all(
-          Array.from({ length: 16 }, (_, index) => adopt("b", 100 + index)),
-          { concurrency: "unbounded" }
-        )
+        const adopted = yield* times(16, (index) => adopt("b", 100 + index))
         assert.deepStrictEqual(adopted.filter((won) => won), [true])
         assert.deepStrictEqual(yield* believed(50), ["b", "a"])
       })

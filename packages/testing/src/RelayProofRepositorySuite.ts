@@ -6,7 +6,7 @@ import { RelayProofRepository, type RelayProofRow } from "@sallyport/connect/Rel
 import { RelayProofStatus } from "@sallyport/contract/ConnectProtocol"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
-import { testOn } from "./internal/newStore.ts"
+import { testOn, times } from "./internal/newStore.ts"
 
 const row = (requestId: string, receivedAtMillis: number, fields?: Partial<RelayProofRow>): RelayProofRow => ({
   requestId,
@@ -93,7 +93,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RelayProofRepository, 
     )
 
     test(
-      "lists in pages, those received last first, also where several were received at once",
+      "lists in pages, those received last first, also if several were received at once",
       Effect.gen(function*() {
         const proofs = ["b", "a", "d", "c", "e"].map((id, index) =>
           row(id, index < 4 ? 10 : 20, { proofKeyThumbprint: id.repeat(43) })
@@ -155,11 +155,10 @@ export const suite = <E>(name: string, layer: Layer.Layer<RelayProofRepository, 
     test(
       "of 32 racers with proofs for one client the one received last stays",
       Effect.gen(function*() {
-        yield* Effect.forEach(
-          Array.from({ length: 32 }, (_, index) => (index * 7) % 32),
-          (index) => record(row(`proof-${index}`, index)),
-          { concurrency: "unbounded" }
-        )
+        yield* times(32, (index) => {
+          const nth = (index * 7) % 32
+          return record(row(`proof-${nth}`, nth))
+        })
         assert.deepStrictEqual(yield* ids(list()), ["proof-31"])
       })
     )

@@ -5,6 +5,7 @@ import { assert, it } from "@effect/vitest"
 import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
+import { times } from "./internal/newStore.ts"
 
 const now = 1_800_000_000_000
 
@@ -56,12 +57,9 @@ export const suite = <E>(name: string, layer: Layer.Layer<ReplayRepository, E>):
         const { digest, now } = fresh()
         for (let round = 0; round < 5; round++) {
           const nowMillis = now + round * 100
-          const won = yield* Effect.all(
-            Array.from(
-              { length: 64 },
-              () => replays.spend({ kind: "dpop-jti", digest, expiresAtMillis: nowMillis + 100 }, nowMillis)
-            ),
-            { concurrency: "unbounded" }
+          const won = yield* times(
+            64,
+            () => replays.spend({ kind: "dpop-jti", digest, expiresAtMillis: nowMillis + 100 }, nowMillis)
           )
           assert.strictEqual(won.filter((spent) => spent).length, 1)
         }

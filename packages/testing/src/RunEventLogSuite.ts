@@ -19,6 +19,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { times } from "./internal/newStore.ts"
 
 const owner: Run.RunOwner = { subject: "someone" }
 
@@ -59,10 +60,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
             assert.deepStrictEqual(yield* run.appendAll([{ n: 2 }, { n: 3 }]), { firstSeq: 2, lastSeq: 3 })
             return { answer: 42 }
           })
-        const started = yield* Effect.all(
-          Array.from({ length: 8 }, () => log.execute(request("key"), program)),
-          { concurrency: "unbounded" }
-        )
+        const started = yield* times(8, () => log.execute(request("key"), program))
         assert.strictEqual(started.filter((one) => one.created).length, 1)
         const [first] = started
         if (first === undefined) return

@@ -1,7 +1,7 @@
 /**
  * What every `RunEventRepository` must do, as one suite.
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import {
   type AppendItem,
   type AppendOutcome,
@@ -11,13 +11,14 @@ import {
   type StartOptions,
   type StartOutcome
 } from "@sallyport/core/runs/RunEventRepository"
-import type { RunStatus } from "@sallyport/core/runs/Run"
+import { RunId, type RunStatus } from "@sallyport/core/runs/Run"
 import type { WakeUp } from "@sallyport/core/WakeUps"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
+import { testOn, times } from "./internal/newStore.ts"
 
 // Durations of the contract are arguments, so that a lease or a retention that lies in the past needs no waiting.
 const past = -60_000
@@ -27,7 +28,7 @@ const staleEnd = { reason: "stale_run", data: `{"status":"failed"}`, maxEpoch: 3
 const roomy = { maxEvents: 1_000_000, maxBytes: 1_000_000_000 }
 
 let counter = 0
-const unique = (): string => `01970000-0000-7000-8000-${(++counter).toString(16).padStart(12, "0")}`
+const unique = () => RunId.make(`01970000-0000-7000-8000-${(++counter).toString(16).padStart(12, "0")}`)
 
 const request = (overrides?: Partial<StartOptions>): StartOptions => ({
   runId: unique(),
@@ -94,8 +95,6 @@ const readAll = (run: Pick<RunRow, "runId">) =>
 const count = (outcomes: ReadonlyArray<{ readonly _tag: string }>, tag: string) =>
   outcomes.filter((outcome) => outcome._tag === tag).length
 
-const everyone = { concurrency: "unbounded" } as const
-
 /**
  * Declares the suite for a repository. Each test builds `layer` again and expects it to be empty.
  *
@@ -103,8 +102,7 @@ const everyone = { concurrency: "unbounded" } as const
  * @since 0.1.0
  */
 export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>): void => {
-  const test = (title: string, effect: Effect.Effect<void, unknown, RunEventRepository>) =>
-    it.live(title, () => Effect.provide(effect, Layer.fresh(layer)))
+  const test = testOn(layer)
 
   describe(`RunEventRepository (${name})`, () => {
     test(
@@ -176,10 +174,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
       "RUN-01 L-70: of 16 starts with one key exactly one creates the run",
       Effect.gen(function*() {
         const first = request()
-        const outcomes = yield* Effect.all(
-          Array.from({ length: 16 }, () => use((repository) => repository.start({ ...first, runId: unique() }))),
-          everyone
-        )
+        const outcomes = yield* times(16, () => use((repository) => repository.start({ ...first, runId: unique() })))
         assert.strictEqual(count(outcomes, "Created"), 1)
         assert.strictEqual(count(outcomes, "Existing"), 15)
         assert.strictEqual(new Set(outcomes.map((outcome) => expectRun(outcome).runId)).size, 1)
@@ -189,10 +184,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     test(
       "RUN-02 L-77: of 16 starts on one thread exactly one gets the slot, and the slot is free once the run has ended",
       Effect.gen(function*() {
-        const outcomes = yield* Effect.all(
-          Array.from({ length: 16 }, () => use((repository) => repository.start(request()))),
-          everyone
-        )
+        const outcomes = yield* times(16, () => use((repository) => repository.start(request())))
         assert.strictEqual(count(outcomes, "Created"), 1)
         assert.strictEqual(count(outcomes, "ThreadBusy"), 15)
         const winner = outcomes.find((outcome) => outcome._tag === "Created")
@@ -224,7 +216,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         const dead = yield* started({ leaseMillis: past })
         yield* append(item(dead, `"kept"`))
         assert.deepStrictEqual(yield* start({}), { _tag: "ThreadBusy", runId: dead.runId, leaseExpired: true })
-        const outcomes = yield* Effect.all(Array.from({ length: 8 }, () => start({ stale })), everyone)
+        const outcomes = yield* times(8, () => start({ stale }))
         assert.strictEqual(count(outcomes, "Created"), 1)
         assert.strictEqual(count(outcomes, "ThreadBusy"), 7)
         const row = yield* get(dead)
@@ -256,7 +248,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
           const [beat, outcome] = yield* Effect.all([
             use((repository) => repository.heartbeat({ runId: dead.runId, epoch: dead.epoch, leaseMillis: long })),
             use((repository) => repository.start(request({ threadId: `race ${round}`, stale: staleEnd })))
-          ], everyone)
+          ], { concurrency: "unbounded" })
           const row = yield* get(dead)
           const alive = beat._tag === "Extended" && outcome._tag === "ThreadBusy" && row.status === "running"
           const ended = outcome._tag === "Created" && row.status === "failed"
@@ -307,7 +299,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
           })
           const turns = yield* Effect.all(
             queued.filter((one) => one !== run && one.runId > run.runId).map((one) => turn(one)),
-            everyone
+            { concurrency: "unbounded" }
           )
           for (const outcome of turns) assert.deepStrictEqual(outcome, { _tag: "Behind", runId: run.runId })
           const outcome = yield* turn(run)
@@ -331,13 +323,9 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         yield* Effect.forkScoped(listening)
         assert.strictEqual(yield* Queue.take(hints), "anything")
         yield* started({ ownerKey: "another", threadId: "a" })
-        const all = yield* Effect.all(
-          Array.from(
-            { length: 12 },
-            (_, index) =>
-              use((repository) => repository.start(request({ threadId: index % 2 === 0 ? "a" : `${index}` })))
-          ),
-          everyone
+        const all = yield* times(
+          12,
+          (index) => use((repository) => repository.start(request({ threadId: index % 2 === 0 ? "a" : `${index}` })))
         )
         const runs = all.flatMap((one) => one._tag === "Created" ? [one.run] : [])
           .toSorted((a, b) => a.startedAtMillis - b.startedAtMillis)
@@ -387,13 +375,13 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
     test(
       "RUN-22: of many that queue and take turns at once one runs at a time, and each runs once",
       Effect.gen(function*() {
-        const outcomes = yield* Effect.all(Array.from({ length: 12 }, () => enqueue({}, 8)), everyone)
+        const outcomes = yield* times(12, () => enqueue({}, 8))
         assert.strictEqual(count(outcomes, "Created"), 9)
         assert.strictEqual(count(outcomes, "ThreadBusy"), 3)
         const runs = outcomes.flatMap((outcome) => outcome._tag === "Created" ? [outcome.run] : [])
         const order: Array<string> = []
         while (order.length < 9) {
-          const turns = yield* Effect.all(runs.map((run) => turn(run)), everyone)
+          const turns = yield* Effect.all(runs.map((run) => turn(run)), { concurrency: "unbounded" })
           assert.isAtMost(count(turns, "Running"), 1)
           for (const outcome of turns) {
             if (outcome._tag !== "Running") continue
@@ -403,8 +391,8 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         }
         assert.strictEqual(new Set(order).size, 9)
         const rows = yield* Effect.all(order.map((runId) => use((repository) => repository.get(runId))))
-        const times = rows.map(Option.match({ onNone: () => 0, onSome: (row) => row.startedAtMillis }))
-        assert.deepStrictEqual(times, times.toSorted((a, b) => a - b))
+        const starts = rows.map(Option.match({ onNone: () => 0, onSome: (row) => row.startedAtMillis }))
+        assert.deepStrictEqual(starts, starts.toSorted((a, b) => a - b))
       })
     )
 
@@ -483,7 +471,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         assert.deepStrictEqual(yield* append(item(first, `"zombie"`)), [{ _tag: "Ended", status: "aborted" }])
         assert.deepStrictEqual(yield* turn(waiting), { _tag: "Behind", runId: second.runId })
 
-        const all = yield* Effect.all(Array.from({ length: 12 }, () => interrupt()), everyone)
+        const all = yield* times(12, () => interrupt())
         assert.strictEqual(count(all, "Created"), 12)
         const rows = yield* Effect.all(all.map((one) => get(expectRun(one))))
         assert.strictEqual(rows.filter(({ status }) => status === "running").length, 1)
@@ -533,10 +521,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         assert.deepStrictEqual([yield* list("waiting"), yield* list("running")], [[run.runId], []])
         // What waits goes on writing, if it has something to say.
         assert.strictEqual((yield* append(item(run, `"meanwhile"`)))[0]?._tag, "Appended")
-        const outcomes = yield* Effect.all(
-          Array.from({ length: 24 }, (_, index) => answer(run, "deploy?", `${index}`)),
-          everyone
-        )
+        const outcomes = yield* times(24, (index) => answer(run, "deploy?", `${index}`))
         assert.strictEqual(count(outcomes, "Accepted"), 1)
         assert.strictEqual(count(outcomes, "AlreadyAnswered"), 23)
         const winner = outcomes.findIndex(({ _tag }) => _tag === "Accepted")
@@ -590,7 +575,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         for (let round = 0; round < 10; round++) {
           const run = yield* started({ threadId: `race ${round}` })
           yield* ask(run, "a")
-          const [answered] = yield* Effect.all([answer(run, "a", "1"), finish(run)], everyone)
+          const [answered] = yield* Effect.all([answer(run, "a", "1"), finish(run)], { concurrency: "unbounded" })
           const kinds = (yield* readAll(run)).map(({ kind }) => kind)
           assert.deepStrictEqual(kinds, answered._tag === "Accepted" ? ["data", "data", "end"] : ["data", "end"])
         }
@@ -612,7 +597,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
           yield* use((repository) => repository.start(request({ stale: staleEnd }))),
           { _tag: "ThreadBusy", runId: run.runId }
         )
-        const taken = (yield* Effect.all(Array.from({ length: 8 }, () => takeOver(1)), everyone)).flat()
+        const taken = (yield* times(8, () => takeOver(1))).flat()
         // A lease that lies in the past lets another one take it.
         const epochs = taken.map(({ run }) => run.epoch)
         assert.deepStrictEqual(new Set(epochs), new Set([2, 3]))
@@ -693,7 +678,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
           })
         )
         assert.deepStrictEqual(full.map(({ _tag }) => _tag), ["Appended", "LimitExceeded", "Appended"])
-        const writers = yield* Effect.all(Array.from({ length: 12 }, () => append(keyed(run, "race", `"7"`))), everyone)
+        const writers = yield* times(12, () => append(keyed(run, "race", `"7"`)))
         assert.lengthOf(writers.flat().filter((outcome) => outcome._tag === "Appended" && outcome.repeated !== true), 1)
 
         const next = yield* use((repository) => repository.activate({ runId: run.runId, leaseMillis: long }))
@@ -727,12 +712,12 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
           _tag: "ThreadBusy",
           runId: run.runId
         })
-        const woken = (yield* Effect.all(Array.from({ length: 6 }, () => wake(1)), everyone)).flat()
+        const woken = (yield* times(6, () => wake(1))).flat()
         assert.deepStrictEqual(woken, [{ runId: run.runId, answered: [] }])
         assert.deepStrictEqual(yield* activate(ordinary), { _tag: "Unknown" })
         assert.deepStrictEqual(yield* activate({ ...run, runId: unique() }), { _tag: "Unknown" })
 
-        const begun = yield* Effect.all(Array.from({ length: 4 }, () => activate(run)), everyone)
+        const begun = yield* times(4, () => activate(run))
         const starts = begun.map((one) => one._tag === "Activated" ? [one.run.epoch, one.starts, one.workflow] : one)
         assert.deepStrictEqual(new Set(starts.map(String)), new Set([2, 3, 4, 5].map((n) => `${n},${n - 1},{"a":1}`)))
         const fifth = { ...run, epoch: 5 }
@@ -797,10 +782,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
       "RUN-03: numbers start at 1 and have no gaps, with many writers at once",
       Effect.gen(function*() {
         const run = yield* started()
-        const outcomes = (yield* Effect.all(
-          Array.from({ length: 40 }, (_, index) => append(item(run, `"${index}a"`, `"${index}b"`))),
-          everyone
-        )).flat()
+        const outcomes = (yield* times(40, (index) => append(item(run, `"${index}a"`, `"${index}b"`)))).flat()
         assert.strictEqual(count(outcomes, "Appended"), 40)
         const events = yield* readAll(run)
         assert.deepStrictEqual(events.map((event) => event.seq), Array.from({ length: 80 }, (_, index) => index + 1))
@@ -889,7 +871,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
       Effect.gen(function*() {
         const run = yield* started()
         yield* append(item(run, `{"kind":"end","status":"succeeded"}`))
-        const outcomes = yield* Effect.all(Array.from({ length: 8 }, () => finish(run)), everyone)
+        const outcomes = yield* times(8, () => finish(run))
         assert.strictEqual(count(outcomes, "Finished"), 1)
         assert.strictEqual(count(outcomes, "Ended"), 7)
         assert.deepStrictEqual(yield* append(item(run, `"late"`)), [{ _tag: "Ended", status: "succeeded" }])
@@ -908,11 +890,10 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
       "RUN-04: while a run is ended, every append is stored before the end or refused",
       Effect.gen(function*() {
         const run = yield* started()
-        const appends = Array.from({ length: 20 }, (_, index) => append(item(run, `${index}`)))
         const [outcomes] = yield* Effect.all([
-          Effect.map(Effect.all(appends, everyone), (all) => all.flat()),
+          Effect.map(times(20, (index) => append(item(run, `${index}`))), (all) => all.flat()),
           finish(run)
-        ], everyone)
+        ], { concurrency: "unbounded" })
         const events = yield* readAll(run)
         assert.strictEqual(count(outcomes, "Appended") + count(outcomes, "Ended"), 20)
         assert.strictEqual(events.length, count(outcomes, "Appended") + 1)
@@ -979,7 +960,9 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
             }
             return outcome.run
           })
-        const [, begun] = yield* Effect.all([earlier, Effect.forEach(runs, later, everyone)], everyone)
+        const [, begun] = yield* Effect.all([earlier, Effect.forEach(runs, later, { concurrency: "unbounded" })], {
+          concurrency: "unbounded"
+        })
         for (const { byteCount, eventCount, lastSeq, runId } of begun) {
           const events = yield* readAll({ runId })
           assert.deepStrictEqual(events.map(({ seq }) => seq), events.map((_, index) => index + 1))
@@ -1039,13 +1022,13 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
           (threadId) => started({ threadId, leaseMillis: past })
         )
         const [reaped, beats] = yield* Effect.all([
-          Effect.map(Effect.all([reap(), reap(), reap()], everyone), (all) => all.flat().map((run) => run.runId)),
+          Effect.map(times(3, () => reap()), (all) => all.flat().map((run) => run.runId)),
           Effect.forEach(
             runs,
             (run) => use((repository) => repository.heartbeat({ runId: run.runId, epoch: 1, leaseMillis: long })),
-            everyone
+            { concurrency: "unbounded" }
           )
-        ], everyone)
+        ], { concurrency: "unbounded" })
         assert.strictEqual(new Set(reaped).size, reaped.length)
         for (const [index, run] of runs.entries()) {
           const row = yield* get(run)
@@ -1064,9 +1047,9 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         const run = yield* started()
         assert.deepStrictEqual(yield* abort(run, "stranger"), { _tag: "Unknown" })
         const [aborts, finished] = yield* Effect.all([
-          Effect.all(Array.from({ length: 4 }, () => abort(run, "owner")), everyone),
+          times(4, () => abort(run, "owner")),
           finish(run)
-        ], everyone)
+        ], { concurrency: "unbounded" })
         assert.strictEqual(count(aborts, "Aborted") + count([finished], "Finished"), 1)
         assert.strictEqual(count(aborts, "Unknown"), 0)
         assert.deepStrictEqual((yield* readAll(run)).map((event) => event.kind), ["end"])
@@ -1173,7 +1156,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
           const [outcome] = yield* Effect.all([
             use((repository) => repository.start(first)),
             use((repository) => repository.abortByKey({ ownerKey, threadId, idempotencyKey, reason: null, data: "{}" }))
-          ], everyone)
+          ], { concurrency: "unbounded" })
           assert.strictEqual((yield* get(expectRun(outcome))).status, "aborted")
           assert.strictEqual((yield* readAll(expectRun(outcome))).length, 1)
         }
@@ -1292,7 +1275,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         yield* abort(aborted)
         const reaped = yield* started({ threadId: "reaped", leaseMillis: past })
         yield* reap()
-        const missing = new Set([aborted.runId, reaped.runId])
+        const missing = new Set<string>([aborted.runId, reaped.runId])
         while (missing.size > 0) {
           const hint = yield* Queue.take(hints)
           if (hint === "anything") missing.clear()

@@ -8,8 +8,8 @@ import type { CredentialPlace, CredentialScope } from "@sallyport/core/access/Sc
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { allEvents, at, expectFeed, start, times } from "./internal/accessRows.ts"
-import { testOn } from "./internal/newStore.ts"
+import { allEvents, at, expectFeed, start } from "./internal/accessRows.ts"
+import { testOn, times } from "./internal/newStore.ts"
 import { small, testAgainstMemory } from "./internal/steps.ts"
 
 const place = (scope: CredentialScope, owner: string, key = "github.token"): CredentialPlace => ({ scope, owner, key })

@@ -8,6 +8,7 @@ import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import { times } from "./internal/newStore.ts"
 
 const secret = (text: string): Redacted.Redacted<Uint8Array> => Redacted.make(new TextEncoder().encode(text))
 
@@ -77,7 +78,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
         assert.strictEqual(text(yield* store.get(key)), "given")
       }))
 
-    it.effect("create stores only where there is no value", () =>
+    it.effect("create stores only if there is no value", () =>
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const key = yield* fresh
@@ -93,11 +94,8 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const key = yield* fresh
-        const won = yield* Effect.forEach(
-          Array.from({ length: 24 }, (_, index) => index),
-          (index) => Effect.map(store.create(key, secret(String(index))), (created) => created ? [index] : []),
-          { concurrency: "unbounded" }
-        )
+        const won = yield* times(24, (index) =>
+          Effect.map(store.create(key, secret(String(index))), (created) => created ? [index] : []))
         assert.deepStrictEqual(won.flat().map(String), [text(yield* store.get(key))])
       }))
 
@@ -105,9 +103,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const key = yield* fresh
-        const seen = yield* Effect.all(Array.from({ length: 24 }, () => store.getOrCreateRandom(key, 32)), {
-          concurrency: "unbounded"
-        })
+        const seen = yield* times(24, () => store.getOrCreateRandom(key, 32))
         const hex = new Set(seen.map((value) => Redacted.value(value).join()))
         assert.strictEqual(hex.size, 1)
         const kept = Option.getOrThrow(Option.map(yield* store.get(key), Redacted.value))
@@ -131,14 +127,10 @@ export const suite = <E>(name: string, layer: Layer.Layer<SecretStore.SecretStor
       Effect.gen(function*() {
         const store = yield* SecretStore.SecretStore
         const key = yield* fresh
-        yield* Effect.forEach(
-          Array.from({ length: 16 }, (_, index) => index),
-          (index) =>
-            store.modify(key, (current) =>
-              // The yield makes the read and the write of different fibers overlap.
-              Effect.as(Effect.yieldNow, [undefined, Option.some(secret(`${text(current) ?? ""}${index},`))] as const)),
-          { concurrency: "unbounded", discard: true }
-        )
+        yield* times(16, (index) =>
+          store.modify(key, (current) =>
+            // The yield makes the read and the write of different fibers overlap.
+            Effect.as(Effect.yieldNow, [undefined, Option.some(secret(`${text(current) ?? ""}${index},`))] as const)))
         const all = (text(yield* store.get(key)) ?? "").split(",").filter((part) => part !== "").map(Number)
         assert.deepStrictEqual(all.toSorted((a, b) => a - b), Array.from({ length: 16 }, (_, index) => index))
       }))

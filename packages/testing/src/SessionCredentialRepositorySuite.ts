@@ -12,8 +12,8 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { allEvents, at, brief, expectFeed, linkRow, sessionRow, start, times } from "./internal/accessRows.ts"
-import { testOn } from "./internal/newStore.ts"
+import { allEvents, at, brief, expectFeed, linkRow, sessionRow, start } from "./internal/accessRows.ts"
+import { testOn, times } from "./internal/newStore.ts"
 import { small, testAgainstMemory } from "./internal/steps.ts"
 
 const sid = SessionId.make
@@ -283,7 +283,7 @@ export const suite = <E>(
     )
 
     test(
-      "insert fails and changes nothing where the id or the digest exists",
+      "insert fails and changes nothing if the id or the digest exists",
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions
         const row = sessionRow("one")
@@ -583,7 +583,7 @@ export const suite = <E>(
     )
 
     test(
-      "SESS-03: renew changes nothing where the session is unknown, not due, expired or revoked",
+      "SESS-03: renew changes nothing if the session is unknown, not due, expired or revoked",
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("live"), at(0))
@@ -776,7 +776,7 @@ export const suite = <E>(
     )
 
     test(
-      "SESS-04: refresh changes nothing where the session is not live, has no refresh token, or is bound to another key",
+      "SESS-04: refresh changes nothing if the session is not live, has no refresh token, or is bound to another key",
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("plain"), at(0))
@@ -1292,7 +1292,7 @@ export const suite = <E>(
     )
 
     test(
-      "insertTicket fails and changes nothing where the digest exists",
+      "insertTicket fails and changes nothing if the digest exists",
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions
         yield* sessions.insert(sessionRow("one"), at(0))
@@ -1306,7 +1306,7 @@ export const suite = <E>(
     )
 
     test(
-      "L-19: tickets keeps no caller from revoking and deleting a session",
+      "L-19: tickets keep no caller from revoking and deleting a session",
       Effect.gen(function*() {
         const sessions = (yield* AccessRepository).sessions
         for (const id of ["one", "two"]) {

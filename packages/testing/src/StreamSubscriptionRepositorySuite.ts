@@ -15,8 +15,7 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { times } from "./internal/accessRows.ts"
-import { testOn } from "./internal/newStore.ts"
+import { testOn, times } from "./internal/newStore.ts"
 import { small, testAgainstMemory } from "./internal/steps.ts"
 
 type Repository = StreamSubscriptionRepository["Service"]

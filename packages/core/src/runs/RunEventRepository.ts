@@ -24,7 +24,7 @@ import { isEnded, Run, RunEndStatus, type RunEventKind, RunId, type RunStatus } 
  */
 export const RunRow = Schema.Struct({
   /** Unique. */
-  runId: Schema.String,
+  runId: RunId,
   threadId: Schema.String,
   ownerKey: Schema.String,
   ownerSubject: Schema.String,
@@ -97,7 +97,7 @@ export const statusOf = ({ openQuestions, status }: Pick<RunRow, "openQuestions"
  */
 export const toRun = (row: RunRow): Run =>
   new Run({
-    runId: RunId.make(row.runId),
+    runId: row.runId,
     threadId: row.threadId,
     owner: row.ownerOrg === null ? { subject: row.ownerSubject } : { subject: row.ownerSubject, org: row.ownerOrg },
     idempotencyKey: row.idempotencyKey,
@@ -120,7 +120,7 @@ export const toRun = (row: RunRow): Run =>
  */
 export interface StartOptions {
   /** The id that the run gets if it is created. */
-  readonly runId: string
+  readonly runId: RunId
   readonly threadId: string
   readonly ownerKey: string
   readonly ownerSubject: string
@@ -1018,7 +1018,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
   return {
     now: Effect.sync(now),
     start: (options) =>
-      step("start a run", (): StartOutcome => {
+      step("start", (): StartOutcome => {
         const key = join(options.ownerKey, options.idempotencyKey)
         const existing = byKey.get(key)
         if (existing !== undefined) {
@@ -1096,7 +1096,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         return { _tag: "Created", run: copy(entry), interrupted, stale: ended }
       }),
     takeTurn: (options) =>
-      step("take the turn of a run", (): TurnOutcome => {
+      step("takeTurn", (): TurnOutcome => {
         const entry = runs.get(options.runId)
         const refused = refuse(entry?.row, options.epoch)
         if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
@@ -1113,7 +1113,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         return { _tag: "Running", run: copy(entry) }
       }),
     takeOver: ({ leaseMillis, limit, maxEpoch }) =>
-      step("take over runs", () => {
+      step("takeOver", () => {
         const at = now()
         const taken: Array<TakenRun> = []
         for (const entry of alive) {
@@ -1128,7 +1128,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         return taken
       }),
     ask: (options) =>
-      step("ask a question", (): AskOutcome => {
+      step("ask", (): AskOutcome => {
         const entry = runs.get(options.runId)
         const refused = refuseAppend(entry?.row, options.epoch)
         if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
@@ -1143,7 +1143,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         return { _tag: "Open", seq: outcome.firstSeq }
       }),
     answer: (options) =>
-      step("answer a question", (): AnswerOutcome => {
+      step("answer", (): AnswerOutcome => {
         const entry = runs.get(options.runId)
         if (entry === undefined || (options.ownerKey ?? entry.row.ownerKey) !== entry.row.ownerKey) {
           return { _tag: "Unknown" }
@@ -1158,9 +1158,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         if (entry.workflow !== undefined) entry.row.leaseExpiresAtMillis = now() - 1
         return { _tag: "Accepted", run: copy(entry) }
       }),
-    append: (options) => step("append events", () => append(options)),
+    append: (options) => step("append", () => append(options)),
     compact: (options) =>
-      step("compact a run", (): CompactOutcome => {
+      step("compact", (): CompactOutcome => {
         const entry = runs.get(options.runId)
         const refused = refuseCompaction(entry?.row, options)
         if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
@@ -1175,14 +1175,14 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         return { _tag: "Compacted", run: copy(entry) }
       }),
     finish: (options) =>
-      step("end a run", (): FinishOutcome => {
+      step("finish", (): FinishOutcome => {
         const entry = runs.get(options.runId)
         const refused = refuse(entry?.row, options.epoch)
         if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
         return { _tag: "Finished", run: end(entry, options) }
       }),
     heartbeat: (options) =>
-      step("extend a lease", (): HeartbeatOutcome => {
+      step("heartbeat", (): HeartbeatOutcome => {
         const entry = runs.get(options.runId)
         const refused = refuse(entry?.row, options.epoch)
         if (entry === undefined || refused !== undefined) return refused ?? { _tag: "Unknown" }
@@ -1194,7 +1194,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         return { _tag: "Extended", leaseExpiresAtMillis }
       }),
     activate: (options) =>
-      step("begin to execute a run", (): ActivateOutcome => {
+      step("activate", (): ActivateOutcome => {
         const entry = runs.get(options.runId)
         if (entry?.workflow === undefined) return { _tag: "Unknown" }
         const { row, workflow } = entry
@@ -1205,7 +1205,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         return { _tag: "Activated", run: copy(entry), workflow, starts: ++entry.starts }
       }),
     wake: (options) =>
-      step("find runs to wake", () => {
+      step("wake", () => {
         const at = now()
         return Array.from(alive)
           .filter((entry) => entry.workflow !== undefined && isStale(entry, at))
@@ -1217,14 +1217,14 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           })
       }),
     abort: (options) =>
-      step("abort a run", (): AbortOutcome => {
+      step("abort", (): AbortOutcome => {
         const entry = runs.get(options.runId)
         return entry === undefined || (options.ownerKey !== undefined && entry.row.ownerKey !== options.ownerKey)
           ? { _tag: "Unknown" }
           : abort(entry, options)
       }),
     abortByKey: (options) =>
-      step("abort a run by its key", (): AbortByKeyOutcome => {
+      step("abortByKey", (): AbortByKeyOutcome => {
         const entry = byKey.get(join(options.ownerKey, options.idempotencyKey))
         if (entry !== undefined) {
           return entry.row.threadId === options.threadId
@@ -1240,14 +1240,14 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         aborts.set(key, { ownerKey, reason, atMillis: now() })
         return { _tag: "Registered" }
       }),
-    get: (runId) => step("read a run", () => Option.map(Option.fromUndefinedOr(runs.get(runId)), copy)),
+    get: (runId) => step("get", () => Option.map(Option.fromUndefinedOr(runs.get(runId)), copy)),
     getByKey: ({ idempotencyKey, ownerKey }) =>
       step(
-        "look up a run by its key",
+        "getByKey",
         () => Option.map(Option.fromUndefinedOr(byKey.get(join(ownerKey, idempotencyKey))), copy)
       ),
     activeForThread: (options) =>
-      step("look up a thread's run", (): Option.Option<RunRow> => {
+      step("activeForThread", (): Option.Option<RunRow> => {
         const slot = threads.get(join(options.ownerKey, options.threadId))
         if (slot === undefined) return Option.none()
         const active = slot.running ?? slot.queued.values().next().value
@@ -1261,7 +1261,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           : Option.some(copy(latest))
       }),
     list: ({ after, limit, ownerKey, status, threadId }) =>
-      step("list runs", () =>
+      step("list", () =>
         Array.from(runs.values(), ({ row }) => row)
           .filter((row) =>
             row.ownerKey === ownerKey && row.expiredAtMillis === null && (threadId ?? row.threadId) === row.threadId &&
@@ -1271,7 +1271,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
           .slice(0, limit)
           .map((row) => ({ ...row }))),
     listFollowed: ({ ownerKey, threadId, which }) =>
-      step("list runs to follow", () => {
+      step("listFollowed", () => {
         const rows = Array.from(which._tag === "Alive" ? alive : runs.values(), ({ row }) => row).filter((row) =>
           row.ownerKey === ownerKey && row.expiredAtMillis === null && (threadId ?? row.threadId) === row.threadId &&
           (which._tag === "Alive" || (which._tag === "At"
@@ -1281,7 +1281,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         return rows.slice(0, which._tag === "After" ? which.limit : rows.length).map((row) => ({ ...row }))
       }),
     newestStarts: (ownerKeys) =>
-      step("look for new runs", () => {
+      step("newestStarts", () => {
         const asked = new Set(ownerKeys)
         const newest = new Map<string, number>()
         for (const { row } of runs.values()) {
@@ -1291,7 +1291,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         return newest
       }),
     read: (options) =>
-      step("read events", () => {
+      step("read", () => {
         const events = runs.get(options.runId)?.events ?? []
         // Unless the run was compacted, the numbers have no gaps, so that an event's place is its number.
         const dense = events.at(-1)?.seq === events.length
@@ -1299,13 +1299,13 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         return from < 0 ? [] : events.slice(from, from + options.limit)
       }),
     heads: (runIds) =>
-      step("read where runs stand", () =>
+      step("heads", () =>
         runIds.flatMap((runId) => {
           const row = runs.get(runId)?.row
           return row === undefined ? [] : [{ runId, status: row.status, lastSeq: row.lastSeq }]
         })),
     reap: (options) =>
-      step("end stale runs", () => {
+      step("reap", () => {
         const at = now()
         const stale = Array.from(alive).filter((entry) => isLost(entry, options, at))
         stale.sort((a, b) => (a.row.leaseExpiresAtMillis ?? 0) - (b.row.leaseExpiresAtMillis ?? 0))
@@ -1315,7 +1315,7 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         })
       }),
     sweep: (options) =>
-      step("sweep ended runs", () => {
+      step("sweep", () => {
         const at = now()
         const counts = { expired: 0, events: 0, removed: 0, aborts: 0 }
         for (const entry of tombstones) {

@@ -221,15 +221,9 @@ const toEventRow = (row: Stored<RunEventRow>): RunEventRow => ({
 /** What a step fails with, before it becomes a `RepositoryError`. */
 type Failure = SqlError | CorruptRow | RepositoryError
 
-const inUse = (runId: string) => conflict("start a run", `The run id ${runId} is in use`)
+const inUse = (runId: string) => conflict("start", `The run id ${runId} is in use`)
 
-/**
- * Makes the repository, without touching the database. The tables must be there, with the same prefix.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const make: (
+const make: (
   options?: Migrations.TableOptions
 ) => Effect.Effect<RunEventRepository["Service"], Migrations.MigrationsError, SqlClient.SqlClient> = Effect.fnUntraced(
   function*(options?: Migrations.TableOptions) {
@@ -293,8 +287,16 @@ export const make: (
     const isFew = `(SELECT count(*) FROM (
       SELECT 1 AS one FROM ${runs} WHERE owner_key = ? AND status IN ('queued', 'running') LIMIT ?
     ) AS counted) < ?`
+    // PostgreSQL may believe that an owner has one run, and sort those that another index finds. It takes the first of a
+    // range from the index that is in order.
     const newestStart = (ownerKey: string) =>
-      `(SELECT started_at_millis FROM ${runs} WHERE owner_key = ${ownerKey} AND expired_at_millis IS NULL
+      isPg
+        ? `(SELECT started_at_millis FROM (SELECT CAST(${ownerKey} AS text) AS wanted) AS owner CROSS JOIN LATERAL (
+          SELECT started_at_millis FROM ${runs} WHERE owner_key >= wanted AND owner_key <= wanted
+            AND expired_at_millis IS NULL
+          ORDER BY owner_key DESC, started_at_millis DESC, run_id DESC LIMIT 1
+        ) AS newest)`
+        : `(SELECT started_at_millis FROM ${runs} WHERE owner_key = ${ownerKey} AND expired_at_millis IS NULL
         ORDER BY started_at_millis DESC, run_id DESC LIMIT 1)`
     const startedNow = `${isPg ? "GREATEST" : "MAX"}(${now}, 1 + COALESCE(${newestStart("?")}, 0))`
     const insertAlive = (status: "queued" | "running", condition: string) =>
@@ -835,11 +837,11 @@ export const make: (
     ))
     // A lease is begun before the answers are read, so that one which comes in between ends that lease.
     const wake = Effect.fnUntraced(function*(options: { readonly limit: number; readonly leaseMillis: number }) {
-      const found = yield* write("find runs to wake")(quiet([options.limit, options.leaseMillis]))
+      const found = yield* write("wake")(quiet([options.limit, options.leaseMillis]))
       if (found.length === 0) return []
       const runIds = JSON.stringify(found.map(({ runId }) => runId))
       const answers = Arr.groupBy(
-        yield* kit.read("read the answers of runs")(answeredOf([runIds])),
+        yield* kit.read("wake")(answeredOf([runIds])),
         ({ runId }) => runId
       )
       return found.map(({ runId }): QuietRun => ({
@@ -970,42 +972,42 @@ export const make: (
       }
       return deleted
     })
-    const count = (operation: string, swept: Effect.Effect<ReadonlyArray<object>, Failure>) =>
-      Effect.map(write(operation)(swept), ({ length }) => length)
+    const swept = (rows: Effect.Effect<ReadonlyArray<object>, Failure>) =>
+      Effect.map(write("sweep")(rows), ({ length }) => length)
 
     const databaseNow = statement<{ readonly now: unknown }>(`SELECT ${now} AS now`)
 
     return RunEventRepository.of({
-      now: kit.read("read the time")(
+      now: kit.read("now")(
         Effect.map(Effect.suspend(() => databaseNow([])), ([row]) => Dialect.toNatural(row?.now))
       ),
       start: (options) =>
-        transaction("start a run")(Effect.tap(start(options), (outcome) =>
+        transaction("start")(Effect.tap(start(options), (outcome) =>
           outcome._tag === "Created"
             ? wakeUps.announce(topic, [[options.ownerKey, outcome.run.startedAtMillis]])
             : Effect.void)),
-      ask: (options) => transaction("ask a question")(ask(options)),
-      answer: (options) => transaction("answer a question")(answer(options)),
-      compact: (options) => transaction("compact a run")(compact(options)),
-      takeTurn: (options) => transaction("take the turn of a run")(takeTurn(options)),
+      ask: (options) => transaction("ask")(ask(options)),
+      answer: (options) => transaction("answer")(answer(options)),
+      compact: (options) => transaction("compact")(compact(options)),
+      takeTurn: (options) => transaction("takeTurn")(takeTurn(options)),
       // One statement keeps one PostgreSQL process busy, and most of that is not the disk. SQLite has one writer.
       parallelAppends: isPg ? 2 : 1,
       append: (options) => {
-        const oneByOne = Effect.suspend(() => transaction("append events")(append(options)))
+        const oneByOne = Effect.suspend(() => transaction("append")(append(options)))
         if (!isPg) return oneByOne
         // If some item is refused, or another call numbers events of the same run: what becomes of each is decided one by
         // one, under the locks of a transaction. A caller's own transaction could not go on after such a conflict.
         return Effect.flatMap(
           kit.isJoined,
           (isJoined) =>
-            isJoined ? oneByOne : write("append events")(appendAtOnce(options)).pipe(
+            isJoined ? oneByOne : write("append")(appendAtOnce(options)).pipe(
               Effect.flatMap(Option.match({ onNone: () => oneByOne, onSome: Effect.succeed })),
               Effect.catchIf(({ reason }) => reason === "Conflict", () => oneByOne)
             )
         )
       },
       finish: (options) =>
-        atomically("end a run")(
+        atomically("finish")(
           Effect.flatMap(
             endWithEpoch([options.runId, options.epoch, options.status, options.reason], options.data),
             ([run]): Effect.Effect<FinishOutcome, Failure> =>
@@ -1015,7 +1017,7 @@ export const make: (
           )
         ),
       heartbeat: (options) =>
-        write("extend a lease")(
+        write("heartbeat")(
           Effect.flatMap(
             heartbeat([options.leaseMillis, options.runId, options.epoch]),
             ([row]): Effect.Effect<HeartbeatOutcome, Failure> =>
@@ -1028,7 +1030,7 @@ export const make: (
           )
         ),
       activate: ({ leaseMillis, runId }) =>
-        write("begin to execute a run")(
+        write("activate")(
           Effect.flatMap(activation([leaseMillis, runId]), ([activated]): Effect.Effect<ActivateOutcome, Failure> =>
             activated !== undefined ? Effect.succeed(activated) : Effect.map(byId([runId]), (row) => {
               const status = Option.getOrUndefined(row)?.status
@@ -1036,9 +1038,9 @@ export const make: (
             }))
         ),
       wake,
-      abort: (options) => atomically("abort a run")(abort(options)),
+      abort: (options) => atomically("abort")(abort(options)),
       abortByKey: (options) =>
-        transaction("abort a run by its key")(
+        transaction("abortByKey")(
           Effect.gen(function*(): Effect.fn.Return<AbortByKeyOutcome, Failure> {
             const { data, idempotencyKey, ownerKey, reason, threadId } = options
             yield* lockOwner(ownerKey)
@@ -1056,11 +1058,10 @@ export const make: (
             return outcome._tag === "Unknown" ? { _tag: "AlreadyEnded", run } : outcome
           })
         ),
-      get: (runId) => kit.read("read a run")(byId([runId])),
-      getByKey: ({ idempotencyKey, ownerKey }) =>
-        kit.read("look up a run by its key")(byKey([ownerKey, idempotencyKey])),
+      get: (runId) => kit.read("get")(byId([runId])),
+      getByKey: ({ idempotencyKey, ownerKey }) => kit.read("getByKey")(byKey([ownerKey, idempotencyKey])),
       activeForThread: ({ ownerKey, threadId, windowMillis }) =>
-        kit.read("look up a thread's run")(
+        kit.read("activeForThread")(
           Effect.flatMap(byThread([ownerKey, threadId]), (running) =>
             // A run that ends between two looks is found by the next.
             Option.isSome(running) ? Effect.succeed(running) : Effect.flatMap(
@@ -1072,7 +1073,7 @@ export const make: (
       list: ({ after, limit, ownerKey, status, threadId }) => {
         const page = [after?.startedAtMillis ?? Number.MAX_SAFE_INTEGER, after?.runId ?? "", limit]
         const ofStatus = status === undefined ? [] : [status === "waiting" ? "running" : status, status]
-        return kit.read("list runs")(
+        return kit.read("list")(
           threadId === undefined
             ? (status === undefined ? list : listOfStatus)([ownerKey, ...ofStatus, ...page])
             : (status === undefined ? listOfThread : listOfBoth)([ownerKey, threadId, ...ofStatus, ...page])
@@ -1082,7 +1083,7 @@ export const make: (
         const ofThread = (rows: ReadonlyArray<RunRow>) =>
           rows.filter((row) => (threadId ?? row.threadId) === row.threadId)
             .sort((a, b) => a.startedAtMillis - b.startedAtMillis)
-        return kit.read("list runs to follow")(
+        return kit.read("listFollowed")(
           which._tag === "After"
             ? threadId === undefined
               ? followedAfter([ownerKey, which.startedAtMillis, which.limit])
@@ -1096,7 +1097,7 @@ export const make: (
         )
       },
       newestStarts: (ownerKeys) =>
-        kit.read("look for new runs")(
+        kit.read("newestStarts")(
           Effect.map(newestStarts([JSON.stringify(ownerKeys)]), (rows) =>
             new Map(
               rows.flatMap(({ ownerKey, startedAtMillis }) =>
@@ -1105,13 +1106,13 @@ export const make: (
             ))
         ),
       read: ({ after, limit, runId }) =>
-        kit.read("read events")(
+        kit.read("read")(
           isPg
             ? Effect.map(readEvents([runId, after, limit]), (found) => found.map(toEventRow))
             : readEventRows([runId, after, limit])
         ),
       heads: (runIds) =>
-        kit.read("read where runs stand")(
+        kit.read("heads")(
           Effect.map(heads([JSON.stringify(runIds)]), (rows) =>
             rows.map((row): RunHead => ({
               runId: row.runId,
@@ -1120,18 +1121,18 @@ export const make: (
             })))
         ),
       reap: ({ data, limit, maxEpoch, patienceMillis, reason }) =>
-        atomically("end stale runs")(reap([maxEpoch, patienceMillis, limit, "failed", reason], data)),
-      takeOver: ({ leaseMillis, limit, maxEpoch }) => write("take over runs")(takeOver([maxEpoch, limit, leaseMillis])),
+        atomically("reap")(reap([maxEpoch, patienceMillis, limit, "failed", reason], data)),
+      takeOver: ({ leaseMillis, limit, maxEpoch }) => write("takeOver")(takeOver([maxEpoch, limit, leaseMillis])),
       sweep: ({ limit, retentionMillis, tombstoneMillis }) =>
         // Each part is a transaction of its own: what one has done does not depend on the next.
         Effect.gen(function*() {
-          const removed = yield* count("delete tombstones", removeTombstones([tombstoneMillis, limit]))
-          const expired = yield* count("expire ended runs", expire([retentionMillis, limit]))
-          const purgedEvents = yield* transaction("delete events of tombstones")(purge(limit))
-          const removedAborts = yield* count("delete aborts", removeAborts([retentionMillis, limit]))
+          const removed = yield* swept(removeTombstones([tombstoneMillis, limit]))
+          const expired = yield* swept(expire([retentionMillis, limit]))
+          const purgedEvents = yield* transaction("sweep")(purge(limit))
+          const removedAborts = yield* swept(removeAborts([retentionMillis, limit]))
           return { expired, events: purgedEvents, removed, aborts: removedAborts }
         }),
-      wakeups: Stream.mapError(wakeUps.listen(topic), failedAs("listen for changes"))
+      wakeups: Stream.mapError(wakeUps.listen(topic), failedAs("wakeups"))
     })
   }
 )
@@ -1154,7 +1155,7 @@ export const layerStorage = (
  * @since 0.1.0
  */
 export const layerWith = (
-  options: Migrations.TableOptions
+  options?: Migrations.TableOptions
 ): Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> =>
   Layer.provide(layerStorage(options), layerMigrations(options))
 
@@ -1164,4 +1165,4 @@ export const layerWith = (
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith({})
+export const layer: Layer.Layer<RunEventRepository, Migrations.MigrationsError, SqlClient.SqlClient> = layerWith()

@@ -62,11 +62,11 @@ const intercept = (
     )
   ).pipe(Layer.provide(RunEventRepository.layerMemory))
 
-const broken = (operation: string) =>
+const broken = (operation: string, reason: RepositoryError["reason"] = "Unavailable") =>
   Effect.fail(
     new RepositoryError({
       operation,
-      reason: "Unavailable",
+      reason,
       outcome: "unchanged",
       cause: new Error("database is gone")
     })
@@ -362,7 +362,52 @@ describe("RunEventLog", () => {
             Effect.suspend(() => {
               if (failures === 0) return repository.finish(options)
               failures--
-              return broken("end a run")
+              return broken("finish")
+            })
+        }))
+      )))
+    })
+
+    it.effect("RUN-04: tries once to store the end in a store that is damaged", () => {
+      let attempts = 0
+      const tried = Deferred.makeUnsafe<void>()
+      return Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        yield* log.execute(request(), () => Effect.succeed(1))
+        yield* Deferred.await(tried)
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(attempts, 1)
+      }).pipe(Effect.provide(build(
+        {},
+        intercept(() => ({
+          finish: () =>
+            Effect.suspend(() => {
+              attempts++
+              return Effect.andThen(Deferred.succeed(tried, undefined), broken("finish", "Corrupt"))
+            })
+        }))
+      )))
+    })
+
+    it.effect("RUN-02: a run that waits for its thread waits for a store that is away, and ends if the store is damaged", () => {
+      const failures: Array<RepositoryError["reason"]> = ["Corrupt", "Unavailable"]
+      return Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        yield* log.execute(request(), () => Effect.never)
+        const { run } = yield* log.execute(
+          { ...request({ idempotencyKey: "next" }), whenBusy: "enqueue" },
+          () => Effect.die("executed")
+        )
+        yield* TestClock.adjust("1 minute")
+        assert.deepStrictEqual(failures, [])
+        assert.strictEqual((yield* log.get({ runId: run.runId })).status, "failed")
+      }).pipe(Effect.provide(build(
+        {},
+        intercept((repository) => ({
+          takeTurn: (options) =>
+            Effect.suspend(() => {
+              const reason = failures.pop()
+              return reason === undefined ? repository.takeTurn(options) : broken("takeTurn", reason)
             })
         }))
       )))
@@ -476,7 +521,7 @@ describe("RunEventLog", () => {
       }).pipe(Effect.provide(build(
         {},
         intercept((repository) => ({
-          append: (options) => fail ? broken("append events") : repository.append(options)
+          append: (options) => fail ? broken("append") : repository.append(options)
         }))
       )))
     })
@@ -758,6 +803,23 @@ describe("RunEventLog", () => {
       }).pipe(Effect.provide(build({ pageSize: 4, maxTailBytes: 500 })))
     })
 
+    it.effect("RUN-08: a reader is not given events past one that is missing, and is told that the log is damaged", () =>
+      Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const { run } = yield* log.start(request())
+        const { epoch, runId } = run
+        yield* log.append({ runId, epoch, events: [1, 2, 3] })
+        yield* log.finish({ runId, epoch, end: { status: "succeeded" } })
+        const error = yield* Effect.flip(Stream.runDrain(events({ runId })))
+        assert.strictEqual(error.reason._tag === "StorageFailure" && error.reason.cause.reason, "Corrupt")
+        assert.isFalse(error.isRetryable)
+      }).pipe(Effect.provide(build(
+        {},
+        intercept((repository) => ({
+          read: (options) => Effect.map(repository.read(options), (rows) => rows.filter(({ seq }) => seq !== 2))
+        }))
+      ))))
+
     it.effect("RUN-08: a reader holds one page, and reads the next when its consumer asks for it", () => {
       let reads = 0
       return Effect.gen(function*() {
@@ -798,12 +860,21 @@ describe("RunEventLog", () => {
         assert.strictEqual(reason._tag, "InvalidInput")
       }).pipe(Effect.provide(build())))
 
-    it.effect("L-72: a failure of the store is an error, never none", () =>
-      Effect.gen(function*() {
+    it.effect("L-72: a failure of the store is an error, never none, and says whether it can pass", () => {
+      const reasons: Array<RepositoryError["reason"]> = ["Corrupt", "Unavailable"]
+      return Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
-        const reason = yield* reasonOf(log.getByKey({ idempotencyKey: "key", owner }))
-        assert.strictEqual(reason._tag, "StorageFailure")
-      }).pipe(Effect.provide(build({}, intercept(() => ({ getByKey: () => broken("look up a run by its key") }))))))
+        const failed = Effect.flip(log.getByKey({ idempotencyKey: "key", owner }))
+        for (const isRetryable of [true, false]) {
+          const error = yield* failed
+          assert.strictEqual(error.reason._tag, "StorageFailure")
+          assert.strictEqual(error.isRetryable, isRetryable)
+          assert.include(error.message, "failed in getByKey")
+        }
+      }).pipe(
+        Effect.provide(build({}, intercept(() => ({ getByKey: () => broken("getByKey", reasons.pop()) }))))
+      )
+    })
   })
 
   describe("activeForThread", () => {
@@ -828,7 +899,7 @@ describe("RunEventLog", () => {
         const reason = yield* reasonOf(log.activeForThread({ threadId: "thread", owner }))
         assert.strictEqual(reason._tag, "StorageFailure")
       }).pipe(
-        Effect.provide(build({}, intercept(() => ({ activeForThread: () => broken("look up a thread's run") }))))
+        Effect.provide(build({}, intercept(() => ({ activeForThread: () => broken("activeForThread") }))))
       ))
   })
 
@@ -909,7 +980,7 @@ describe("RunEventLog", () => {
           {},
           intercept((repository) => ({
             reap: (options) =>
-              Effect.suspend(() => failures-- > 0 ? broken("end stale runs") : repository.reap(options)).pipe(
+              Effect.suspend(() => failures-- > 0 ? broken("reap") : repository.reap(options)).pipe(
                 Effect.tap(() => Effect.sync(() => (failures = 0)))
               )
           }))

@@ -1,5 +1,6 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { assert, describe, it } from "@effect/vitest"
+import { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as RunWorkflow from "@sallyport/core/runs/RunWorkflow"
@@ -8,17 +9,20 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Activity from "effect/workflow/Activity"
 import * as WorkflowEngine from "effect/workflow/WorkflowEngine"
 
-const Log = RunEventLog.layerWith({ heartbeatInterval: "50 millis", lease: "200 millis", maxTakeOvers: 3 }).pipe(
-  Layer.provideMerge(RunEventRepository.layerMemory),
-  Layer.provide(NodeCrypto.layer),
-  Layer.provideMerge(WorkflowEngine.layerMemory)
-)
+const logOn = (repository: Layer.Layer<RunEventRepository.RunEventRepository>) =>
+  RunEventLog.layerWith({ heartbeatInterval: "50 millis", lease: "200 millis", maxTakeOvers: 3 }).pipe(
+    Layer.provideMerge(repository),
+    Layer.provide(NodeCrypto.layer),
+    Layer.provideMerge(WorkflowEngine.layerMemory)
+  )
+const Log = logOn(RunEventRepository.layerMemory)
 const owner = { subject: "ada" }
 const request = (key: string): RunEventLog.ExecutedRunRequest => ({
   threadId: key,
@@ -192,6 +196,54 @@ describe("a run of an engine", () => {
       )
       assert.strictEqual((yield* log.get({ runId: refused.run.runId })).status, "running")
     }).pipe(Effect.provide(Log)))
+
+  it.live("RUN-21: a run goes on when the store is back, ends if the store refuses a step, and a start or an end later", () => {
+    const operations: ReadonlyArray<"activate" | "append" | "finish"> = ["activate", "append", "finish"]
+    const failures: Record<string, Array<RepositoryError["reason"]>> = {}
+    const damaged = Layer.effect(
+      RunEventRepository.RunEventRepository,
+      RunEventRepository.RunEventRepository.useSync((repository) => {
+        const failing = <A>(operation: string, effect: Effect.Effect<A, RepositoryError>) =>
+          Effect.suspend(() => {
+            const reason = failures[operation]?.pop()
+            return reason === undefined
+              ? effect
+              : Effect.fail(new RepositoryError({ operation, reason, outcome: "unchanged", cause: new Error("no") }))
+          })
+        return RunEventRepository.RunEventRepository.of({
+          ...repository,
+          activate: (options) => failing("activate", repository.activate(options)),
+          append: (options) => failing("append", repository.append(options)),
+          finish: (options) => failing("finish", repository.finish(options))
+        })
+      })
+    ).pipe(Layer.provide(RunEventRepository.layerMemory))
+    const lines: Array<unknown> = []
+    return Effect.gen(function*() {
+      const endAfter = (key: string, reason: RepositoryError["reason"]) =>
+        Effect.gen(function*() {
+          for (const operation of operations) failures[operation] = [reason]
+          const { run: { runId } } = yield* RunWorkflow.start(request(key))
+          return { runId, data: yield* dataOf(runId) }
+        })
+      assert.deepStrictEqual((yield* endAfter("away", "Unavailable")).data, ["step", { status: "succeeded" }])
+      assert.deepStrictEqual(lines, [])
+      const { data, runId } = yield* endAfter("damaged", "Corrupt")
+      assert.deepStrictEqual(data.map((one) => Object(one).reason), ["program_failed"])
+      for (const what of ["begin to execute", "store the end of"]) {
+        assert.lengthOf(
+          lines.filter((line) => line === `Could not ${what} run ${runId}; it is tried again when its lease is over`),
+          1
+        )
+      }
+    }).pipe(
+      Effect.provide(RunWorkflow.layer(({ run }) => run.step("step", Schema.Void, (append) => append("step")))),
+      Effect.provide(logOn(damaged)),
+      Effect.provide(Logger.layer([Logger.make(({ message }) => {
+        if (Array.isArray(message)) lines.push(message[0])
+      })]))
+    )
+  })
 
   it.live("RUN-21 RUN-05: a step that was cut off repeats nothing, or says that it begins again", () =>
     Effect.gen(function*() {

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { RunId } from "@sallyport/core/runs/Run"
 import { RunEventRepository } from "@sallyport/core/runs/RunEventRepository"
 import * as SqlRunEventRepository from "@sallyport/core/runs/SqlRunEventRepository"
 import * as RunEventRepositorySuite from "@sallyport/testing/RunEventRepositorySuite"
@@ -17,6 +18,8 @@ for (const { layer, name } of databases) {
   RunEventRepositorySuite.suite(name, withTables(layer, SqlRunEventRepository.layer))
 }
 
+const runIdOf = (index: number) => RunId.make(`01970000-0000-7000-8000-${String(index).padStart(12, "0")}`)
+
 describe("SqlRunEventRepository on PostgreSQL", () => {
   it.live("RUN-04 RUN-05 RUN-03: what ends a run or raises its epoch waits for its append, and counts that too", () =>
     Effect.gen(function*() {
@@ -28,8 +31,8 @@ describe("SqlRunEventRepository on PostgreSQL", () => {
         abort: (runId: string) => repository.abort({ runId, ownerKey: "owner", reason: null, data: "{}" }),
         activate: (runId: string) => repository.activate({ runId, leaseMillis: 60_000 })
       }
-      for (const [way, end] of Object.entries(ways)) {
-        const runId = `run ${way}`
+      for (const [index, [way, end]] of Object.entries(ways).entries()) {
+        const runId = runIdOf(index)
         const items = [{ runId, epoch: 1, events: ["1", "22"], byteCount: 3 }]
         yield* repository.start({
           runId,
@@ -85,7 +88,7 @@ describe("SqlRunEventRepository on SQLite", () => {
       const sql = Context.get(client, SqlClient.SqlClient)
       const repository = yield* on(client)
       const others = { "of the same client": yield* on(client), "of another client": yield* on(other) }
-      const runIds = Array.from({ length: 12 }, (_, index) => `run ${index}`)
+      const runIds = Array.from({ length: 12 }, (_, index) => runIdOf(index))
       for (const runId of runIds) {
         yield* repository.start({
           runId,

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { RunId } from "@sallyport/core/runs/Run"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as SqlRunEventRepository from "@sallyport/core/runs/SqlRunEventRepository"
 import * as Effect from "effect/Effect"
@@ -15,11 +16,13 @@ const recording = (texts: Map<string, ReadonlyArray<unknown>>) =>
       return statement
     }))
 
+const runIdOf = (index: number) => RunId.make(`01970000-0000-7000-8000-${String(index).padStart(12, "0")}`)
+
 const exercise = Effect.gen(function*() {
   const repository = yield* RunEventRepository.RunEventRepository
   const start = (index: number, leaseMillis: number) =>
     repository.start({
-      runId: `01970000-0000-7000-8000-${String(index).padStart(12, "0")}`,
+      runId: runIdOf(index),
       threadId: `thread ${index}`,
       ownerKey: "owner",
       ownerSubject: "owner",
@@ -46,7 +49,7 @@ const exercise = Effect.gen(function*() {
     if (outcome._tag === "Created") runIds.push(outcome.run.runId)
   }
   yield* repository.start({
-    runId: "busy",
+    runId: runIdOf(10),
     threadId: "thread 5",
     ownerKey: "owner",
     ownerSubject: "owner",
@@ -59,7 +62,7 @@ const exercise = Effect.gen(function*() {
   })
   // Ends the expired run of the thread.
   yield* repository.start({
-    runId: "next",
+    runId: runIdOf(11),
     threadId: "thread 1",
     ownerKey: "owner",
     ownerSubject: "owner",
@@ -90,16 +93,21 @@ const exercise = Effect.gen(function*() {
     abortedData: "{}",
     maxRunning: 100
   }
-  yield* repository.start({ ...waiting, runId: "q", idempotencyKey: "q", whenBusy: { _tag: "Enqueue", max: 9 } })
-  yield* repository.takeTurn({ runId: "q", epoch: 1, leaseMillis: 60_000 })
+  yield* repository.start({
+    ...waiting,
+    runId: runIdOf(12),
+    idempotencyKey: "q",
+    whenBusy: { _tag: "Enqueue", max: 9 }
+  })
+  yield* repository.takeTurn({ runId: runIdOf(12), epoch: 1, leaseMillis: 60_000 })
   const end = { reason: "interrupted_by_run", data: "{}" }
-  yield* repository.start({ ...waiting, runId: "i", idempotencyKey: "i", whenBusy: { _tag: "Interrupt", end } })
+  yield* repository.start({ ...waiting, runId: runIdOf(13), idempotencyKey: "i", whenBusy: { _tag: "Interrupt", end } })
   const engine = { ...waiting, threadId: "engine", workflow: "1", leaseMillis: -1_000 }
-  yield* repository.start({ ...engine, runId: "w", idempotencyKey: "w" })
+  yield* repository.start({ ...engine, runId: runIdOf(14), idempotencyKey: "w" })
   yield* repository.wake({ limit: 10, leaseMillis: 60_000 })
-  yield* repository.activate({ runId: "w", leaseMillis: 60_000 })
-  yield* repository.heartbeat({ runId: "w", epoch: 2, leaseMillis: 60_000, forward: true })
-  yield* repository.append({ items: [{ ...item("w"), epoch: 2, key: "k" }], maxEvents: 100, maxBytes: 100 })
+  yield* repository.activate({ runId: runIdOf(14), leaseMillis: 60_000 })
+  yield* repository.heartbeat({ runId: runIdOf(14), epoch: 2, leaseMillis: 60_000, forward: true })
+  yield* repository.append({ items: [{ ...item(runIdOf(14)), epoch: 2, key: "k" }], maxEvents: 100, maxBytes: 100 })
   yield* repository.takeOver({ limit: 10, leaseMillis: 60_000, maxEpoch: 3 })
   yield* repository.heartbeat({ runId: two, epoch: 1, leaseMillis: 60_000 })
   yield* repository.reap({ limit: 10, reason: "stale_run", data: "{}", maxEpoch: 3, patienceMillis: 1_000 })
@@ -230,7 +238,7 @@ describe("the plans of SqlRunEventRepository", () => {
             `INSERT INTO sallyport_runs (run_id, thread_id, owner_key, owner_subject, idempotency_key, request_digest, status,
             epoch, lease_expires_at_millis, started_at_millis, completed_at_millis, end_seq, event_count, byte_count,
             metadata, open_questions)
-          SELECT 'r' || value, CASE WHEN value % 9 = 0 THEN 't' || value ELSE 'thread' END,
+          SELECT '01970000-0000-7000-8000-' || (100000000000 + value), CASE WHEN value % 9 = 0 THEN 't' || value ELSE 'thread' END,
             CASE WHEN value % 3 = 0 THEN 'owner' ELSE 'owner ' || value END, 'owner', 'k' || value, '',
             CASE WHEN value % 999 = 0 THEN 'running' ELSE 'succeeded' END, 1,
             CASE WHEN value % 999 = 0 THEN 1 END, value, CASE WHEN value % 999 = 0 THEN NULL ELSE value END,

@@ -15,6 +15,7 @@ import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository
 import * as SqlRateLimiterStore from "@sallyport/core/access/SqlRateLimiterStore"
 import * as SqlReplayRepository from "@sallyport/core/access/SqlReplayRepository"
 import { RepositoryError } from "@sallyport/core/RepositoryError"
+import { RunId } from "@sallyport/core/runs/Run"
 import { RunEventRepository } from "@sallyport/core/runs/RunEventRepository"
 import * as SqlRunEventRepository from "@sallyport/core/runs/SqlRunEventRepository"
 import { SecretName, SecretStore } from "@sallyport/core/secrets/SecretStore"
@@ -178,7 +179,7 @@ const ports: ReadonlyArray<Port> = [
     table: "runs",
     write: RunEventRepository.use((runs) =>
       runs.start({
-        runId: name(),
+        runId: RunId.make(crypto.randomUUID()),
         threadId: name(),
         ownerKey: "ada",
         ownerSubject: "ada",

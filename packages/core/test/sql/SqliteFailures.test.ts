@@ -1,8 +1,24 @@
 import { assert, describe, it } from "@effect/vitest"
-import type { RepositoryError } from "@sallyport/core/RepositoryError"
+import { RelayEnvironmentRepository } from "@sallyport/connect/RelayEnvironmentRepository"
+import { RelayProofRepository } from "@sallyport/connect/RelayProofRepository"
+import * as SqlRelayEnvironmentRepository from "@sallyport/connect/SqlRelayEnvironmentRepository"
+import * as SqlRelayProofRepository from "@sallyport/connect/SqlRelayProofRepository"
+import { AccessRepository } from "@sallyport/core/access/AccessRepository"
+import { ReplayRepository } from "@sallyport/core/access/ReplayRepository"
+import * as SqlAccessRepository from "@sallyport/core/access/SqlAccessRepository"
+import * as SqlReplayRepository from "@sallyport/core/access/SqlReplayRepository"
+import { RepositoryError } from "@sallyport/core/RepositoryError"
+import { RunEventRepository } from "@sallyport/core/runs/RunEventRepository"
+import * as SqlRunEventRepository from "@sallyport/core/runs/SqlRunEventRepository"
 import * as Transactions from "@sallyport/core/sql/Transactions"
+import { DurableStreamRepository } from "@sallyport/durable-streams/DurableStreamRepository"
+import * as SqlDurableStreamRepository from "@sallyport/durable-streams/SqlDurableStreamRepository"
+import * as SqlStreamSubscriptionRepository from "@sallyport/durable-streams/SqlStreamSubscriptionRepository"
+import { StreamSubscriptionRepository } from "@sallyport/durable-streams/StreamSubscriptionRepository"
 import * as SqliteClient from "@sallyport/sqlite-node/SqliteClient"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import type { SqlClient } from "effect/sql/SqlClient"
 import * as NFS from "node:fs"
@@ -103,5 +119,63 @@ describe("an SQLite file whose disk", () => {
       const { run, sql } = yield* fresh()
       yield* sql`CREATE TABLE c (n INTEGER REFERENCES t (n) DEFERRABLE INITIALLY DEFERRED)`
       says(yield* Effect.flip(run.transaction("transaction")(sql`INSERT INTO c VALUES (99)`)), "Failed")
+    }))
+})
+
+const isOperation = (u: unknown): u is Effect.Effect<unknown, unknown> => Effect.isEffect(u)
+
+describe("an error of a repository", () => {
+  const stores = Layer.mergeAll(
+    SqlAccessRepository.layerStorage(),
+    SqlReplayRepository.layerStorage(),
+    SqlRunEventRepository.layerStorage(),
+    SqlRelayEnvironmentRepository.layerStorage(),
+    SqlRelayProofRepository.layerStorage(),
+    SqlDurableStreamRepository.layerStorage(),
+    SqlStreamSubscriptionRepository.layerStorage()
+  )
+  // What every operation can take apart before it asks the store.
+  const anything = {
+    after: { ownerKey: "", subscriptionId: "" },
+    which: { _tag: "Alive" },
+    items: [],
+    owner: { scope: "", owner: "" },
+    owners: [{ scope: "", owner: "" }],
+    place: { scope: "", owner: "", key: "" }
+  }
+
+  it.effect("OPS-06: names the operation, as it is called, that the store failed in", () =>
+    Effect.gen(function*() {
+      // Closed as soon as it is open.
+      const context = yield* Effect.scoped(
+        Layer.build(Layer.provide(stores, SqliteClient.layer({ filename: ":memory:" })))
+      )
+      const { clients, credentials, feed, links, sessions } = Context.get(context, AccessRepository)
+      const repositories = {
+        links,
+        sessions,
+        clients,
+        credentials,
+        feed,
+        replays: Context.get(context, ReplayRepository),
+        runs: Context.get(context, RunEventRepository),
+        environments: Context.get(context, RelayEnvironmentRepository),
+        proofs: Context.get(context, RelayProofRepository),
+        streams: Context.get(context, DurableStreamRepository),
+        subscriptions: Context.get(context, StreamSubscriptionRepository)
+      }
+      let named = 0
+      for (const [name, repository] of Object.entries(repositories)) {
+        for (const [operation, member] of Object.entries(repository)) {
+          const called: unknown = typeof member === "function"
+            ? Reflect.apply(member, undefined, [anything, anything])
+            : member
+          if (!isOperation(called)) continue
+          const error = yield* Effect.flip(called)
+          assert.isTrue(error instanceof RepositoryError && error.operation === operation, `${name}.${operation}`)
+          named++
+        }
+      }
+      assert.isAbove(named, 80)
     }))
 })

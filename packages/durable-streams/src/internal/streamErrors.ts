@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type { RepositoryError } from "@sallyport/core/RepositoryError"
+import { RepositoryError } from "@sallyport/core/RepositoryError"
 import type { Missing } from "../DurableStreamRepository.ts"
 import { InvalidInput } from "@sallyport/core/Input"
 
@@ -214,11 +214,13 @@ export class ShuttingDown extends Schema.TaggedError<ShuttingDown>()("ShuttingDo
  * @since 0.1.0
  */
 export class StorageFailure extends Schema.TaggedError<StorageFailure>()("StorageFailure", {
-  operation: Schema.String,
-  cause: Schema.Defect()
+  cause: RepositoryError
 }) {
   override get message(): string {
-    return `The stream store could not ${this.operation}; try again, and check that the database can be reached`
+    const { isRetryable, operation } = this.cause
+    return `The stream store failed in ${operation}; ${
+      isRetryable ? "try again, and check that the database can be reached" : "the log of the server has the cause"
+    }`
   }
 }
 
@@ -269,7 +271,7 @@ export class DurableStreamsError extends Schema.TaggedError<DurableStreamsError>
 
   /** Tells whether the same call may succeed later. */
   get isRetryable(): boolean {
-    return this.reason._tag === "StorageFailure" || this.reason._tag === "ShuttingDown"
+    return this.reason._tag === "StorageFailure" ? this.reason.cause.isRetryable : this.reason._tag === "ShuttingDown"
   }
 }
 
@@ -281,10 +283,7 @@ export const fail = (reason: DurableStreamsErrorReason): Effect.Effect<never, Du
 export const storage = <A>(
   effect: Effect.Effect<A, RepositoryError>
 ): Effect.Effect<A, DurableStreamsError> =>
-  Effect.mapError(
-    effect,
-    ({ cause, operation }) => new DurableStreamsError({ reason: new StorageFailure({ operation, cause }) })
-  )
+  Effect.mapError(effect, (cause) => new DurableStreamsError({ reason: new StorageFailure({ cause }) }))
 
 /** Says why there is no stream. */
 export const absent = (path: string, missing: Missing): Effect.Effect<never, DurableStreamsError> =>

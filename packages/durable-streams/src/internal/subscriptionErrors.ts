@@ -189,18 +189,14 @@ export const invalid = (field: string, expected: string) => fail(new InvalidInpu
 export const storage = <A>(
   effect: Effect.Effect<A, RepositoryError>
 ): Effect.Effect<A, StreamSubscriptionsError> =>
-  Effect.mapError(
-    effect,
-    ({ cause, operation }) => new StreamSubscriptionsError({ reason: new StorageFailure({ operation, cause }) })
-  )
+  Effect.mapError(effect, (cause) => new StreamSubscriptionsError({ reason: new StorageFailure({ cause }) }))
 
-/** Turns a failure of the streams into one of the subscriptions, which have only the store's in common. */
+/** Turns a failure of the streams into one of the subscriptions. Of what they look up, only the store's can come. */
 export const ofStreams = <A>(
   effect: Effect.Effect<A, DurableStreamsError>
 ): Effect.Effect<A, StreamSubscriptionsError> =>
-  Effect.mapError(effect, (error) =>
-    new StreamSubscriptionsError({
-      reason: error.reason._tag === "StorageFailure"
-        ? error.reason
-        : new StorageFailure({ operation: "read the streams of a subscription", cause: error })
-    }))
+  Effect.catchTag(
+    effect,
+    "DurableStreamsError",
+    ({ reason }) => reason._tag === "StorageFailure" ? fail(reason) : Effect.die(reason)
+  )

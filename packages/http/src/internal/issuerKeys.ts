@@ -80,6 +80,7 @@ export const make = Effect.fnUntraced(function*(
     begins: `The keys of ${issuer} cannot be read, so no one gets in by its identities`,
     ends: `The keys of ${issuer} can be read again`
   })()
+  yield* Effect.addFinalizer(() => outage.left)
   const unavailable = (problem: string) => new KeysUnavailable({ issuer, problem })
   let known: Known | undefined
   let reading: Deferred.Deferred<Known, KeysUnavailable> | undefined

@@ -2,6 +2,7 @@ import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert } from "@effect/vitest"
 import type { AccessEvent, ChangeContext } from "@sallyport/core/access/AccessEvent"
 import type { PairingLinkRow, Redemption } from "@sallyport/core/access/BootstrapCredentialRepository"
+import type { Ask } from "@sallyport/core/access/ConnectClientRepository"
 import { Device, SessionId } from "@sallyport/core/access/Session"
 import type { SessionRow } from "@sallyport/core/access/SessionCredentialRepository"
 import * as Effect from "effect/Effect"
@@ -65,6 +66,19 @@ export const linkRow = (id: string, fields?: Partial<PairingLinkRow>): PairingLi
   ...fields
 })
 
+/** The request of a client of a relay with a key, which waits for a second. */
+export const askRow = (proofKeyThumbprint: string, fields?: Partial<Ask>): Ask => ({
+  proofKeyThumbprint,
+  account: "ada",
+  label: null,
+  deviceType: "phone",
+  verificationCode: "CODE",
+  pendingMillis: 1_000,
+  maxPending: 3,
+  maxObserved: 3,
+  ...fields
+})
+
 let redemptions = 0
 
 /**
@@ -114,7 +128,3 @@ export const expectFeed = Effect.fnUntraced(function*(...expected: ReadonlyArray
   assert.deepStrictEqual(events.map(brief), expected)
   assert.deepStrictEqual(events.map((event) => event.revision), expected.map((_, index) => index + 1))
 })
-
-/** Runs an effect n times at once. */
-export const times = <A, E, R>(n: number, effect: (index: number) => Effect.Effect<A, E, R>) =>
-  Effect.all(Array.from({ length: n }, (_, index) => effect(index)), { concurrency: "unbounded" })

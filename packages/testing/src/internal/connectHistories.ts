@@ -7,7 +7,7 @@
  */
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert } from "@effect/vitest"
-import type { AccessChange, AccessEvent, ChangeContext } from "@sallyport/core/access/AccessEvent"
+import type { AccessEvent, ChangeContext } from "@sallyport/core/access/AccessEvent"
 import { type AccessSnapshot } from "@sallyport/core/access/AccessFeedRepository"
 import type { ConnectClient, SecurityMode } from "@sallyport/core/access/ConnectClient"
 import { type DecisionOutcome, initialMode, type RequestOutcome } from "@sallyport/core/access/ConnectClientRepository"
@@ -16,16 +16,14 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import { allEvents, linkRow, redemption, start } from "./accessRows.ts"
-
-/** What a history needs of a store. */
-export type Services = AccessRepository
+import { allEvents, askRow, linkRow, redemption, start } from "./accessRows.ts"
+import { replay } from "./feedReplay.ts"
+import { small } from "./steps.ts"
 
 /** The thumbprint of a client that a test calls by a letter. */
 export const key = (name: string) => name.repeat(43)
 
 const names = ["a", "b", "c"]
-const small = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 const name = Schema.Literals(names)
 /** How much time passes before a step, and how often its actor lets others go first. */
 export const pace = { waits: small(200), yields: small(3) }
@@ -71,25 +69,12 @@ type Taken =
   | { readonly _tag: "mode"; readonly mode: SecurityMode; readonly trusted: ReadonlyArray<string> }
   | { readonly _tag: "redeem" | "spoil" | "sweep" }
 
-/** Replays the feed as a reader does. */
-export const replay = (changes: ReadonlyArray<AccessChange>) => {
-  const clients = new Map<string, ConnectClient>()
-  let mode: SecurityMode = initialMode
-  for (const change of changes) {
-    if (change._tag === "connectClientUpserted") clients.set(change.client.proofKeyThumbprint, change.client)
-    else if (change._tag === "connectClientRemoved") clients.delete(change.proofKeyThumbprint)
-    else if (change._tag === "connectSecurityModeUpdated") mode = change.mode
-  }
-  return {
-    mode,
-    clients: Array.from(clients.values()).toSorted((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
-  }
-}
-
 /** Compares what the store said it held at a revision with what the feed up to there leads to. */
 const checkSnapshot = (events: ReadonlyArray<AccessEvent>, snapshot: AccessSnapshot) => {
   const replayed = replay(events.filter((event) => event.revision <= snapshot.revision).map((event) => event.change))
-  assert.deepStrictEqual(snapshot.connectClients ?? [], replayed.clients, `at revision ${snapshot.revision}`)
+  const clients = Array.from(replayed.clients.values())
+    .toSorted((a, b) => a.proofKeyThumbprint < b.proofKeyThumbprint ? -1 : 1)
+  assert.deepStrictEqual(snapshot.connectClients ?? [], clients, `at revision ${snapshot.revision}`)
   // A mode that is none is told as absent. A store in which none was set need not say so.
   if (snapshot.connectSecurityMode !== undefined) assert.strictEqual(snapshot.connectSecurityMode, replayed.mode)
 }
@@ -110,7 +95,7 @@ const holders = (nowMillis: number) =>
  */
 export const run = Effect.fnUntraced(function*<E>(histories: ReadonlyArray<ReadonlyArray<Step>>, options: {
   readonly before: ReadonlyArray<Step>
-  readonly stores?: ReadonlyArray<Context.Context<Services>> | undefined
+  readonly stores?: ReadonlyArray<Context.Context<AccessRepository>> | undefined
   readonly spoilMode?: Effect.Effect<void, E> | undefined
 }) {
   let afterMillis = 0
@@ -127,16 +112,13 @@ export const run = Effect.fnUntraced(function*<E>(histories: ReadonlyArray<Reado
       case "request": {
         const proofKeyThumbprint = key(step.name)
         const outcome = yield* again(clients.request(
-          {
-            proofKeyThumbprint,
+          askRow(proofKeyThumbprint, {
             account: step.account,
-            label: null,
-            deviceType: "phone",
             verificationCode: `CODE-${actor}`,
             pendingMillis: step.pendingMillis,
             maxPending: step.maxPending,
             maxObserved: 2
-          },
+          }),
           linkRow(actor, { proofKeyThumbprint, createdBy: "connect", expiresAtMillis: start + 1_000_000 }),
           now()
         ))

@@ -13,7 +13,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { allEvents, at, redemption, sessionRow, start } from "./accessRows.ts"
+import { allEvents, askRow, at, redemption, sessionRow, start } from "./accessRows.ts"
 import { again, pace, pause } from "./connectHistories.ts"
 import { small } from "./steps.ts"
 
@@ -51,21 +51,22 @@ export const Step = Schema.Union([
 /** @see {@link Step} */
 export type Step = typeof Step.Type
 
-const wanted = { scopes: ["runs:read", "runs:operate"], isProven: false, intervalMillis: 100 } as const
-
 /** The request of a device, whose code and link are named after a text. */
-export const ask = (name: string, code: string, fields?: Partial<Ask>): Ask => ({
-  proofKeyThumbprint: name.repeat(43),
-  account: "cli",
-  label: "A television",
-  deviceType: "unknown",
-  verificationCode: `USER-${code}`,
-  pendingMillis: 1_000,
-  maxPending: 3,
-  maxObserved: 3,
-  device: { ...wanted, codeDigest: `code-digest-of-${code}`, linkId: code },
-  ...fields
-})
+export const ask = (name: string, code: string, fields?: Partial<Ask>, isProven = false): Ask =>
+  askRow(name.repeat(43), {
+    account: "cli",
+    label: "A television",
+    deviceType: "unknown",
+    verificationCode: `USER-${code}`,
+    device: {
+      scopes: ["runs:read", "runs:operate"],
+      isProven,
+      intervalMillis: 100,
+      codeDigest: `code-digest-of-${code}`,
+      linkId: code
+    },
+    ...fields
+  })
 
 /** Decides about a device; an approval grants the scopes given. */
 export const decide = (name: string, decision: Decision, afterMillis: number, options?: {
@@ -209,15 +210,9 @@ export const run = Effect.fnUntraced(function*<E, R>(
       case "ask": {
         const code = `device-${asked++}`
         const before = devices.get(step.name)
-        const request = ask(step.name, code, { account: step.account, pendingMillis: step.pendingMillis })
-        const outcome = yield* store.clients.request(
-          {
-            ...request,
-            device: { ...wanted, codeDigest: `code-digest-of-${code}`, linkId: code, isProven: step.isProven }
-          },
-          undefined,
-          at(now, step.account)
-        )
+        const { account, isProven, pendingMillis } = step
+        const request = ask(step.name, code, { account, pendingMillis }, isProven)
+        const outcome = yield* store.clients.request(request, undefined, at(now, account))
         // A rejected device may ask again after 1 ms.
         if (before?.status === "blocked") assert.strictEqual(outcome._tag, "Refused")
         if (outcome._tag === "Refused") assert.include(["blocked", "rejected"], before?.status)
@@ -388,15 +383,8 @@ export const runAtOnce = Effect.fnUntraced(function*(
         // No two requests of a device have one time.
         const askedAt = ++now
         requests.set(code, { name: act.name, askedAt })
-        const request = ask(act.name, code, { pendingMillis: act.pendingMillis })
-        return yield* again(clients.request(
-          {
-            ...request,
-            device: { ...wanted, codeDigest: `code-digest-of-${code}`, linkId: code, isProven: act.isProven }
-          },
-          undefined,
-          at(askedAt, "cli")
-        ))
+        const request = ask(act.name, code, { pendingMillis: act.pendingMillis }, act.isProven)
+        return yield* again(clients.request(request, undefined, at(askedAt, "cli")))
       }
       case "poll": {
         const [code] = pick(act.name, act.back) ?? []

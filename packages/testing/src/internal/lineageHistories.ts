@@ -7,12 +7,14 @@
 import { AccessRepository } from "@sallyport/core/access/AccessRepository"
 import { assert } from "@effect/vitest"
 import { anyKey } from "@sallyport/core/access/BootstrapCredentialRepository"
-import { SessionId } from "@sallyport/core/access/Session"
+import type { PairingLink } from "@sallyport/core/access/PairingLink"
+import { type Session, SessionId } from "@sallyport/core/access/Session"
 import type { RevocationTarget } from "@sallyport/core/access/SessionCredentialRepository"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { allEvents, at, linkRow, sessionRow, start } from "./accessRows.ts"
+import { allEvents, askRow, at, linkRow, sessionRow, start } from "./accessRows.ts"
 import { key } from "./connectHistories.ts"
+import { replay } from "./feedReplay.ts"
 import { small } from "./steps.ts"
 
 const subject = Schema.Literals(["ada", "bob"])
@@ -178,16 +180,7 @@ export const run = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
         const proofKeyThumbprint = key(step.client)
         const before = status.get(step.client)
         const { known, row } = offer({ subject: step.subject, key: step.client, above: undefined })
-        const ask = {
-          proofKeyThumbprint,
-          account: "ada",
-          label: null,
-          deviceType: "phone" as const,
-          verificationCode: "CODE",
-          pendingMillis: 1_000,
-          maxPending: 9,
-          maxObserved: 9
-        }
+        const ask = askRow(proofKeyThumbprint, { maxPending: 9, maxObserved: 9 })
         if (before === "out") endKey(step.client)
         if (before !== "approved" && before !== "blocked") {
           assert.strictEqual((yield* clients.request(ask, undefined, change))._tag, "Pending")
@@ -324,17 +317,9 @@ export const run = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
       assert.strictEqual(counts.get(sid(known.id)), below.length, `the sessions that descend from ${known.id}`)
     }
 
-    const replayed = { sessions: new Map<string, number>(), links: new Map<string, number>() }
-    for (const { change } of yield* allEvents) {
-      if (change._tag === "sessionUpserted") {
-        replayed.sessions.set(change.session.id, change.session.expiresAt.epochMilliseconds)
-      } else if (change._tag === "sessionRemoved") replayed.sessions.delete(change.id)
-      else if (change._tag === "pairingLinkUpserted") {
-        replayed.links.set(change.link.id, change.link.expiresAt.epochMilliseconds)
-      } else if (change._tag === "pairingLinkRemoved") replayed.links.delete(change.id)
-    }
-    const unexpired = (rows: ReadonlyMap<string, number>) =>
-      Array.from(rows).filter(([, endsAtMillis]) => endsAtMillis > nowMillis).map(([id]) => id).sort()
+    const replayed = replay((yield* allEvents).map(({ change }) => change))
+    const unexpired = (rows: ReadonlyMap<string, PairingLink | Session>) =>
+      Array.from(rows).filter(([, { expiresAt }]) => expiresAt.epochMilliseconds > nowMillis).map(([id]) => id).sort()
     assert.deepStrictEqual(unexpired(replayed.sessions), live, "the sessions that the feed tells of")
     assert.deepStrictEqual(unexpired(replayed.links), open, "the links that the feed tells of")
     assert.strictEqual(yield* feed.latestRevision, (yield* allEvents).length)

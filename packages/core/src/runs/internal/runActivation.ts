@@ -35,7 +35,7 @@ export interface Steps {
   readonly rest: (row: RunRow) => Effect.Effect<HeartbeatOutcome, RunEventLogError>
   readonly comeForward: (row: RunRow) => Effect.Effect<HeartbeatOutcome, RunEventLogError>
   /** Waits until a queued run has its thread; none if it is no longer this writer's. */
-  readonly turn: (row: RunRow) => Effect.Effect<Option.Option<RunRow>>
+  readonly turn: (row: RunRow) => Effect.Effect<Option.Option<RunRow>, RunEventLogError>
   readonly append: (
     row: RunRow,
     key: string,
@@ -49,9 +49,13 @@ export interface Steps {
   readonly finish: (row: RunRow, end: RunEnd, data: string) => Effect.Effect<FinishOutcome, RunEventLogError>
 }
 
-// A store that is away comes back, or the engine stops this execution. Keys make it safe to try again.
+// A store that is away comes back, or the engine stops this execution. Keys make it safe to try again. One that is damaged,
+// or refuses the step, does so again.
 const untilStored = <A>(effect: Effect.Effect<A, RunEventLogError>): Effect.Effect<A, RunEventLogError> =>
-  Effect.retry(effect, { schedule: patience, while: ({ reason }) => reason._tag === "StorageFailure" })
+  Effect.retry(effect, {
+    schedule: patience,
+    while: ({ isRetryable, reason }) => isRetryable && reason._tag === "StorageFailure"
+  })
 
 /**
  * Executes a program for a run, and answers whether the run has ended. If it has not, another activation has it, or the log
@@ -65,13 +69,18 @@ export const make = (steps: Steps) =>
     isPutAside: () => boolean
   ): Effect.fn.Return<boolean, never, R> {
     const { settings } = steps
+    const orLater = <A>(what: string, effect: Effect.Effect<A, RunEventLogError>) =>
+      Effect.option(Effect.tapError(
+        untilStored(effect),
+        (error) => Effect.logError(`Could not ${what} run ${runId}; it is tried again when its lease is over`, error)
+      ))
     // One that another execution has taken meanwhile is that one's to end.
     const ends = (row: RunRow, end: RunEnd, data: string) =>
       Effect.map(
-        Effect.option(untilStored(steps.finish(row, end, data))),
+        orLater("store the end of", steps.finish(row, end, data)),
         Option.exists(({ _tag }) => _tag !== "Fenced")
       )
-    const begun = yield* Effect.option(untilStored(steps.begin(runId)))
+    const begun = yield* orLater("begin to execute", steps.begin(runId))
     if (Option.isNone(begun)) return false
     if (begun.value._tag !== "Activated") return true
     const { run: row, starts, workflow } = begun.value

@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { RunEndStatus } from "../Run.ts"
-import type { RepositoryError } from "../../RepositoryError.ts"
+import { RepositoryError } from "../../RepositoryError.ts"
 import type { WriterRefused } from "../RunEventRepository.ts"
 import { InvalidInput } from "../../Input.ts"
 
@@ -259,11 +259,13 @@ export class ShuttingDown extends Schema.TaggedError<ShuttingDown>()("ShuttingDo
  * @since 0.1.0
  */
 export class StorageFailure extends Schema.TaggedError<StorageFailure>()("StorageFailure", {
-  operation: Schema.String,
-  cause: Schema.Defect()
+  cause: RepositoryError
 }) {
   override get message(): string {
-    return `The run store could not ${this.operation}; try again, and check that the database can be reached`
+    const { isRetryable, operation } = this.cause
+    return `The run store failed in ${operation}; ${
+      isRetryable ? "try again, and check that the database can be reached" : "the log of the server has the cause"
+    }`
   }
 }
 
@@ -316,7 +318,7 @@ export class RunEventLogError extends Schema.TaggedError<RunEventLogError>()("Ru
 
   /** Tells whether the same call may succeed later. */
   get isRetryable(): boolean {
-    return this.reason._tag === "StorageFailure" || this.reason._tag === "ShuttingDown"
+    return this.reason._tag === "StorageFailure" ? this.reason.cause.isRetryable : this.reason._tag === "ShuttingDown"
   }
 }
 
@@ -326,10 +328,7 @@ export const fail = (reason: RunEventLogErrorReason): Effect.Effect<never, RunEv
 
 /** Reports a failing step of the store as a `StorageFailure`. */
 export const storage = <A>(effect: Effect.Effect<A, RepositoryError>): Effect.Effect<A, RunEventLogError> =>
-  Effect.mapError(
-    effect,
-    ({ cause, operation }) => new RunEventLogError({ reason: new StorageFailure({ operation, cause }) })
-  )
+  Effect.mapError(effect, (cause) => new RunEventLogError({ reason: new StorageFailure({ cause }) }))
 
 /** Says why a writer was refused. */
 export const refusal = (runId: string, epoch: number, refused: WriterRefused): RunEventLogErrorReason => {

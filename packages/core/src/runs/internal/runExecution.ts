@@ -65,7 +65,7 @@ export const make = Effect.fnUntraced(function*(options: {
   readonly settings: Settings
   readonly heartbeat: (row: RunRow) => Effect.Effect<HeartbeatOutcome, RunEventLogError>
   /** Waits until a queued run has its thread; none if it is no longer this process's. */
-  readonly turn: (row: RunRow) => Effect.Effect<Option.Option<RunRow>>
+  readonly turn: (row: RunRow) => Effect.Effect<Option.Option<RunRow>, RunEventLogError>
   /** Ends the lease of a resumable run, so that another process can go on with it. */
   readonly release: (row: RunRow) => Effect.Effect<HeartbeatOutcome, RunEventLogError>
   readonly finish: (row: RunRow, end: RunEnd, data: string) => Effect.Effect<FinishOutcome, RunEventLogError>
@@ -120,7 +120,7 @@ export const make = Effect.fnUntraced(function*(options: {
         if (lost) return
         if (closing && resumable && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) {
           return yield* options.release(row).pipe(
-            Effect.retry({ schedule: patience, times: 3 }),
+            Effect.retry({ schedule: patience, times: 3, while: ({ isRetryable }) => isRetryable }),
             Effect.catchCause((cause) =>
               Effect.logWarning(
                 `Could not let go of run ${runId}; another process takes it when its lease is over`,
@@ -134,7 +134,11 @@ export const make = Effect.fnUntraced(function*(options: {
         }
         const { data, end } = endOfExit(exit, { closing, maxEventBytes: settings.maxEventBytes })
         yield* options.finish(row, end, data).pipe(
-          Effect.retry({ schedule: patience, times: closing ? 3 : Math.ceil(settings.lease / 1000) }),
+          Effect.retry({
+            schedule: patience,
+            times: closing ? 3 : Math.ceil(settings.lease / 1000),
+            while: ({ isRetryable }) => isRetryable
+          }),
           Effect.catchCause((cause) =>
             Effect.logError(`Could not store the end of run ${runId}; it is left to the reaper`, cause)
           )

@@ -18,6 +18,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { run as followHints } from "../../Following.ts"
 import * as Outage from "../../Outage.ts"
+import { RepositoryError } from "../../RepositoryError.ts"
 import type * as Writer from "../../Writer.ts"
 import { isEnded, isRunId, type RunEventEncoded, type RunId } from "../Run.ts"
 import type { RunEventRepository, RunEventRow, RunRow } from "../RunEventRepository.ts"
@@ -57,9 +58,9 @@ export interface Following {
 const pageBytes = 1024 * 1024
 const maxLooksPerQuery = 100
 
-const eventsOf = (runId: string, rows: ReadonlyArray<RunEventRow>): Array<RunEventEncoded> =>
+const eventsOf = (runId: RunId, rows: ReadonlyArray<RunEventRow>): Array<RunEventEncoded> =>
   rows.map(({ atMillis, data, firstSeq, kind, seq }): RunEventEncoded => {
-    const event = { runId: runId as RunId, seq: Option.some(seq), kind, data, atMillis }
+    const event = { runId, seq: Option.some(seq), kind, data, atMillis }
     return firstSeq == null ? event : { ...event, firstSeq }
   })
 
@@ -87,7 +88,7 @@ export const make = Effect.fnUntraced(function*(options: {
   // ---- The tailer -------------------------------------------------------------------------------------------------
 
   // The runs that may have events which their tails lack, with the number up to which there are some.
-  let behind = new Map<string, number>()
+  let behind = new Map<RunId, number>()
   const work = Latch.makeUnsafe(false)
 
   const isBehind = (tail: Tails.Tail, position: number): boolean => tail.last >= 0 && tail.last < position
@@ -105,7 +106,7 @@ export const make = Effect.fnUntraced(function*(options: {
     work.openUnsafe()
   }
 
-  const readTail = Effect.fnUntraced(function*(runId: string, position: number) {
+  const readTail = Effect.fnUntraced(function*(runId: RunId, position: number) {
     while (true) {
       const tail = tails.get(runId)
       if (tail === undefined || !isBehind(tail, position)) return
@@ -222,8 +223,12 @@ export const make = Effect.fnUntraced(function*(options: {
           if (isWithin(rows[0], cursor)) return yield* fail(new CursorExpired({ runId, compacted: true }))
           return yield* fail(
             new StorageFailure({
-              operation: `read all events of run ${runId} after ${cursor}`,
-              cause: new Error(`${rows.length} events end at ${last.seq}`)
+              cause: new RepositoryError({
+                operation: "read",
+                reason: "Corrupt",
+                outcome: "unchanged",
+                cause: new Error(`Of run ${runId}, the ${rows.length} events after ${cursor} end at ${last.seq}`)
+              })
             })
           )
         }
@@ -249,7 +254,7 @@ export const make = Effect.fnUntraced(function*(options: {
       done = true
       if (current.endSeq !== null && current.endSeq <= cursor) return undefined
       const end: RunEventEncoded = {
-        runId: runId as RunId,
+        runId,
         seq: Option.none(),
         kind: "end",
         data: endData(endOfRow(current)),
@@ -330,11 +335,11 @@ export const make = Effect.fnUntraced(function*(options: {
     committed: (runId, firstSeq, events, atMillis) => {
       const tail = tails.get(runId)
       // If the tail lacks what comes before, the hint at this commit has the tailer read it all.
-      if (tail === undefined || tail.last < firstSeq - 1) return
+      if (tail === undefined || tail.last < firstSeq - 1 || !isRunId(runId)) return
       tails.push(
         tail,
         events.map((data, index): RunEventEncoded => ({
-          runId: runId as RunId,
+          runId,
           seq: Option.some(firstSeq + index),
           kind: "data",
           data,

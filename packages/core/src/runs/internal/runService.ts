@@ -22,6 +22,7 @@ import {
   type RunEnd,
   type RunEvent,
   type RunEventEncoded,
+  RunId,
   type WhenBusy
 } from "../Run.ts"
 import {
@@ -163,15 +164,19 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
   const stale = { reason: staleRun, data: staleData, maxEpoch, patienceMillis: settings.takeOverWindow }
 
   /** Waits until a queued run has its thread; none if it is no longer this writer's. */
-  const turn = Effect.fnUntraced(function*({ epoch, runId }: RunRow): Effect.fn.Return<Option.Option<RunRow>> {
+  const turn = Effect.fnUntraced(function*(
+    { epoch, runId }: RunRow
+  ): Effect.fn.Return<Option.Option<RunRow>, RunEventLogError> {
     const taken = Effect.flatMap(canExpire, (expires) =>
       storage(
         repository.takeTurn({ runId, epoch, leaseMillis: settings.lease, stale: expires ? stale : undefined })
-      ))
+      )).pipe(
+        Effect.catchIf(({ isRetryable }) => isRetryable, () => Effect.undefined)
+      )
     const ended = (behind: string) =>
       Effect.flatMap(find({ runId: behind }), (row) => Stream.runDrain(following.follow(row, row.lastSeq)))
     while (true) {
-      const outcome = Option.getOrUndefined(yield* Effect.option(taken))
+      const outcome = yield* taken
       if (outcome?._tag === "Running") return Option.some(outcome.run)
       if (outcome !== undefined && outcome._tag !== "Behind") return Option.none()
       // If nothing can be heard of the run before this one, or of the store, it is asked again after a while.
@@ -198,8 +203,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       Effect.forEach(interrupters, (interrupter) => interrupter(runId), { discard: true })
     )
 
+  const newRunId = Effect.map(random.uuidV7(), (id) => RunId.make(id))
   const startRow = Effect.fnUntraced(function*(
-    runId: string,
+    runId: RunId,
     request: ExecutedRunRequest,
     byEngine = false
   ): Effect.fn.Return<{ readonly row: RunRow; readonly created: boolean }, RunEventLogError> {
@@ -369,7 +375,7 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
 
   const engine: EngineRuns = {
     start: Effect.fn("RunEventLog.engine.start")(function*(request: ExecutedRunRequest) {
-      const { created, row } = yield* startRow(yield* random.uuidV7(), request, true)
+      const { created, row } = yield* startRow(yield* newRunId, request, true)
       return { run: toRun(row), created }
     }),
     activate: Activations.make({
@@ -521,14 +527,14 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
 
   return {
     start: Effect.fn("RunEventLog.start")(function*(request: RunRequest) {
-      const { created, row } = yield* startRow(yield* random.uuidV7(), request)
+      const { created, row } = yield* startRow(yield* newRunId, request)
       return { run: toRun(row), created }
     }),
     execute: Effect.fn("RunEventLog.execute")(function*<E, R>(
       request: ExecutedRunRequest,
       program: (run: RunWriter) => Effect.Effect<Schema.Json | void, E, R>
     ) {
-      const runId = yield* random.uuidV7()
+      const runId = yield* newRunId
       const window = yield* windowOf(request)
       const { created, row } = yield* executions.execute(
         runId,

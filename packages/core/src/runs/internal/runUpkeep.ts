@@ -24,14 +24,8 @@ export const layer = <A, R, RBatch>(
       batchSize
     }, others)
     const outage = Outage.make(sentences)()
-    const steadiness = yield* Sweeper.makeSteadiness
+    yield* Effect.addFinalizer(() => outage.left)
+    const step = Effect.map(Effect.suspend(() => batch(limit)), ({ length }) => length)
     // Not a `Sweeper`, which rests for a second first: runs of a process that died are seen to as soon as another is there.
-    yield* Effect.flatMap(steadiness, (steady) => steady ? batch(limit) : Effect.succeed([])).pipe(
-      Effect.repeat({ while: (runs) => runs.length === limit }),
-      Effect.matchCauseEffect({ onFailure: outage.failed, onSuccess: () => outage.worked }),
-      Effect.andThen(Effect.sleep(intervalMillis)),
-      Effect.forever,
-      Effect.withTracerEnabled(false),
-      Effect.forkScoped
-    )
+    yield* Effect.forkScoped(Sweeper.again({ step, batchSize: limit, intervalMillis, outage }))
   }))
