@@ -479,6 +479,35 @@ describe("RunEventLog", () => {
       )))
     })
 
+    it.effect("RUN-06 L-84: events share commits of 16 MiB at most", () => {
+      const gate = Deferred.makeUnsafe<void>()
+      const committing = Deferred.makeUnsafe<void>()
+      const batches: Array<number> = []
+      return Effect.gen(function*() {
+        const log = yield* RunEventLog.RunEventLog
+        const { epoch, runId } = (yield* log.start(request())).run
+        const fork = (event: string | number) =>
+          Effect.forkChild(log.append({ runId, epoch, events: [event] }), { startImmediately: true })
+        const first = yield* fork(0)
+        yield* Deferred.await(committing)
+        const others = yield* Effect.forEach(Array.from({ length: 20 }, () => "x".repeat(1024 * 1024 - 2)), fork)
+        yield* Deferred.succeed(gate, undefined)
+        yield* Effect.forEach([first, ...others], Fiber.join)
+        assert.deepStrictEqual(batches, [1, 16, 4])
+      }).pipe(Effect.provide(build(
+        { maxBatchEvents: 1000 },
+        intercept((repository) => ({
+          append: (options) => {
+            batches.push(options.items.length)
+            return Deferred.succeed(committing, undefined).pipe(
+              Effect.andThen(Deferred.await(gate)),
+              Effect.andThen(repository.append(options))
+            )
+          }
+        }))
+      )))
+    })
+
     it.effect("RUN-06 L-82: concurrent writers share a commit also where the store never suspends", () => {
       const batches: Array<number> = []
       return Effect.gen(function*() {

@@ -50,7 +50,7 @@ export interface Options {
   readonly takeOverWindow?: Duration.Input | undefined
   /** How many runs may wait for one thread. Defaults to 16. */
   readonly maxQueued?: number | undefined
-  /** How many events share a commit at most, unless one call appends more. Defaults to 50. */
+  /** How many events share a commit at most, of 16 MiB together, unless one call appends more. Defaults to 50. */
   readonly maxBatchEvents?: number | undefined
   /** The size of one event as JSON in UTF-8. Defaults to 1 MiB. */
   readonly maxEventBytes?: number | undefined
