@@ -361,7 +361,7 @@ const status = Command.make(
           `Linked to ${found.link.relayUrl} as ${found.link.environmentId}, which belongs to ${
             Text.shown(found.link.account)
           }`,
-          ...(found.link.url === null ? [] : [`Registered there at ${found.link.url}`])
+          `Registered there at ${found.link.url}`
         ]),
         `Who may connect: ${found.mode}`
       ].join("\n"))

@@ -219,7 +219,9 @@ export class StorageFailure extends Schema.TaggedError<StorageFailure>()("Storag
   override get message(): string {
     const { isRetryable, operation } = this.cause
     return `The stream store failed in ${operation}; ${
-      isRetryable ? "try again, and check that the database can be reached" : "the log of the server has the cause"
+      isRetryable
+        ? "try again, and check that the database can be reached"
+        : "check that the database can be reached and is not damaged"
     }`
   }
 }
