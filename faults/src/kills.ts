@@ -137,6 +137,16 @@ export const run = async (options: {
       if (reader === undefined || reader.ends !== 1) {
         violations.push(`${said.closed} at node ${node}: closed without an end`)
       } else reader.closed = true
+    } else if ("refused" in said) {
+      options.onProgress?.(`node ${node} refused ${JSON.stringify(said.refused)}: ${said.why}`)
+      // As a client does, which comes again when its store was out of reach. What a node was told goes with the node.
+      const { refused } = said
+      const asked = children[node]
+      setTimeout(() => {
+        if (closing || children[node] !== asked) return
+        if ("follow" in refused) followOn(node, refused.follow)
+        else if (waiting.has(refused.start)) startOn(refused.start)
+      }, 500)
     } else if ("killing" in said) {
       kills++
       if (isEnough()) writeFileSync(join(marks, "enough"), "")

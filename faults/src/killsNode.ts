@@ -41,7 +41,7 @@ export type Said =
   | { readonly event: string; readonly seq: number; readonly kind: string }
   | { readonly closed: string }
   | { readonly killing: string }
-  | { readonly refused: string }
+  | { readonly refused: Command; readonly why: string }
 
 /** The steps whose output is the same each time, and the events of each. */
 const steps = ["first", "second", "third"]
@@ -169,7 +169,9 @@ const commands = <R>(
       const obeyed: Effect.Effect<void, RunEventLog.RunEventLogError, R | RunEventLog.RunEventLog> = "start" in command
         ? Effect.map(start(requestOf(command.start)), ({ run }) => say({ started: command.start, runId: run.runId }))
         : follow(command.follow, command.after)
-      return Effect.forkChild(Effect.catchCause(obeyed, (cause) => Effect.sync(() => say({ refused: String(cause) }))))
+      return Effect.forkChild(
+        Effect.catchCause(obeyed, (cause) => Effect.sync(() => say({ refused: command, why: String(cause) })))
+      )
     })
   })
 
