@@ -21,8 +21,10 @@ const nameOf = (page: Page) =>
 /** Returns what the control with the focus is called. */
 const focused = (page: Page) => step(() => nameOf(page))
 
+/** Presses keys, the first once the control with the focus takes it. */
 const press = (page: Page, ...keys: ReadonlyArray<string>) =>
   step(async () => {
+    await page.waitForFunction(() => document.activeElement?.getAttribute("aria-disabled") !== "true")
     for (const key of keys) await page.keyboard.press(key)
   })
 
@@ -36,10 +38,6 @@ const tabTo = (page: Page, name: string) =>
     }
     throw new Error(`Tab does not reach “${name}”`)
   })
-
-/** Waits until the control with the focus takes a key. */
-const ready = (page: Page) =>
-  step(() => page.waitForFunction(() => document.activeElement?.getAttribute("aria-disabled") !== "true"))
 
 const asks = (page: Page, title: string) =>
   step(() => page.locator("dialog[open] h2", { hasText: title }).waitFor()).pipe(
@@ -94,7 +92,6 @@ describe("the owner's page by the keyboard alone", () => {
         yield* Sallyport.exchange(server, code)
         yield* text(page, /is in\n/)
         assert.strictEqual(yield* focused(page), "Done")
-        yield* ready(page)
         yield* press(page, "Enter")
         yield* closed(page)
         assert.strictEqual(yield* focused(page), "Let another device in")
@@ -136,7 +133,6 @@ describe("the owner's page by the keyboard alone", () => {
         yield* press(page, "Enter", "Tab", "Tab", "Space")
         yield* text(page, /^It may watch runs\. Change$/m)
         yield* tabTo(page, "Approve")
-        yield* ready(page)
         yield* press(page, "Enter", "Enter")
         yield* text(page, /^1 device is approved$/m)
         changed("/api/auth/connect-clients/approve")

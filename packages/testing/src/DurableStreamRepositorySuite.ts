@@ -637,23 +637,22 @@ export const suite = <E>(name: string, layer: Layer.Layer<DurableStreamRepositor
       "hints at appends, closing and deletion",
       Effect.gen(function*() {
         const streams = yield* DurableStreamRepository
-        const key = String((yield* created("p")).id)
+        const { id } = yield* created("p")
         const changes = [append([item("p", "xy")]), append([closing("p")]), remove("p")]
         const marks: Array<number> = []
-        let steps = 0
-        // Each hint is awaited before the next step, because several may come as one.
+        // Each change is seen before the next is made, because several hints may come as one, and one may mean anything.
         yield* streams.wakeups.pipe(
           Stream.mapEffect((wakeUp) =>
             Effect.gen(function*() {
-              if (wakeUp !== "anything") marks.push(wakeUp.get(key) ?? -1)
-              if (wakeUp !== "anything" || steps === 0) yield* changes[steps++] ?? Effect.void
-              return steps
+              const mark = (yield* streams.heads([id]))[0]?.mark ?? deletedMark
+              if (wakeUp !== "anything") assert.strictEqual(wakeUp.get(String(id)), mark)
+              if (mark !== marks.at(-1)) yield* changes[marks.push(mark) - 1] ?? Effect.void
             })
           ),
-          Stream.takeUntil((done) => done > changes.length),
+          Stream.takeUntil(() => marks.length > changes.length),
           Stream.runDrain
         )
-        assert.deepStrictEqual(marks, [4, 5, deletedMark])
+        assert.deepStrictEqual(marks, [markOf({ tail: 0, closed: false }), 4, 5, deletedMark])
       })
     )
 

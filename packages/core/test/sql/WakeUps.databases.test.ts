@@ -14,6 +14,7 @@ import * as Exit from "effect/Exit"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Path from "effect/Path"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -56,7 +57,11 @@ const listen = <A, E>(stream: Stream.Stream<A, E>) =>
     return Effect.flatten(Queue.take(queue))
   })
 
-/** Takes the next hint that names keys: until the first notification is back, all is looked at every 50 milliseconds. */
+/** Waits until the first notification is back. Until then all is looked at every 50 milliseconds, also at what is named. */
+const hearing = <E>(next: Effect.Effect<WakeUp, E>) =>
+  Effect.repeat(Effect.timeoutOption(next, "500 millis"), { until: Option.isNone })
+
+/** Takes the next hint that names keys. */
 const named = <E>(next: Effect.Effect<WakeUp, E>) => Effect.repeat(next, { until: (wakeUp) => wakeUp !== "anything" })
 
 const keys = (wakeUp: WakeUp) => wakeUp === "anything" ? wakeUp : Array.from(wakeUp)
@@ -138,7 +143,10 @@ describe("PgWakeUps", () => {
       const runs = yield* listen(b.listen("runs"))
       const others = yield* listen(b.listen("others"))
       const own = yield* listen(a.listen("runs"))
-      for (const next of [runs, others, own]) assert.strictEqual(yield* next, "anything")
+      for (const next of [runs, others, own]) {
+        assert.strictEqual(yield* next, "anything")
+        yield* hearing(next)
+      }
       yield* a.announce("runs", [["one", 1]])
       yield* a.announce("runs", [["two", 5], ["one", 3]])
       assert.deepStrictEqual(keys(yield* named(runs)), [["one", 3], ["two", 5]])
@@ -224,6 +232,7 @@ describe("PgWakeUps", () => {
         net.onText("LISTEN", "pass")
         const next = yield* listen(b.listen("runs"))
         assert.strictEqual(yield* next, "anything")
+        yield* hearing(next)
         yield* a.announce("runs", [["one", 1]])
         assert.deepStrictEqual(keys(yield* named(next)), [["one", 1]])
       }).pipe(Effect.scoped, Effect.provide(postgres)))
