@@ -40,8 +40,9 @@ export default async () => {
   process.env["TMPDIR"] = directory
   // Also if the run is interrupted, which skips what is done at its end.
   process.once("exit", () => rmSync(directory, { recursive: true, force: true }))
-  // Also if the run is killed: then the operating system closes the pipe that this process waits on.
-  const keeper = spawn("sh", ["-c", `cat; rm -rf "$0"`, directory], {
+  // Also if the run is killed: then the operating system closes the pipe that this process waits on. Faults are tested on a
+  // small disk that is mounted there.
+  const keeper = spawn("sh", ["-c", `cat; umount -l "$0"/*; rm -rf "$0"`, directory], {
     detached: true,
     stdio: ["pipe", "ignore", "ignore"]
   })
