@@ -31,13 +31,18 @@ interface Pending<Item, Outcome, E> {
 export interface GroupCommitOptions<Item, Outcome, E> {
   /** Commits a batch as one transaction; answers one outcome for each item, in order. */
   readonly commit: (items: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<Outcome>, E>
-  /** Returns what an item adds to a batch: its events, or its bytes. */
-  readonly weight: (item: Item) => number
-  /** Bounds the weight of a batch; an item that is heavier by itself is a batch of its own. */
-  readonly maxWeight: number
+  /** Returns how many entries of the log an item adds to a batch. */
+  readonly count: (item: Item) => number
+  /** Bounds the entries of a batch; an item that has more by itself is a batch of its own. */
+  readonly maxCount: number
+  /** Returns the size of an item. A batch has 16 MiB at most, unless it is one item that is larger by itself. */
+  readonly bytes: (item: Item) => number
   /** How items that still wait fail when the scope closes, and those that come later. */
   readonly closed: Effect.Effect<never, E>
 }
+
+/** Stores hold all of a batch at once, PostgreSQL's as one text, which has a greatest length. */
+const maxBytes = 16 * 1024 * 1024
 
 /**
  * Makes appends share commits: one fiber takes whatever was appended while the previous commit ran, and commits it as one
@@ -57,17 +62,19 @@ export const groupCommit = Effect.fnUntraced(function*<Item, Outcome, E>(
   let closed = false
 
   const take = (): Array<Pending<Item, Outcome, E>> => {
+    let items = 0
     let count = 0
-    let weight = 0
-    for (; count < pending.length; count++) {
-      const next = pending[count]
+    let bytes = 0
+    for (; items < pending.length; items++) {
+      const next = pending[items]
       if (next === undefined) break
-      weight += options.weight(next.item)
-      if (count > 0 && weight > options.maxWeight) break
+      count += options.count(next.item)
+      bytes += options.bytes(next.item)
+      if (items > 0 && (count > options.maxCount || bytes > maxBytes)) break
     }
-    const batch = pending.slice(0, count).filter((one) => !one.cancelled)
+    const batch = pending.slice(0, items).filter((one) => !one.cancelled)
     // Moving the rest is paid once per commit, and there is only a rest under load, when a commit carries many items.
-    pending = pending.slice(count)
+    pending = pending.slice(items)
     return batch
   }
 

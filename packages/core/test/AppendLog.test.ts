@@ -18,8 +18,9 @@ describe("appenders beside each other", () => {
       const appenderOf = yield* AppendLog.spread(
         2,
         AppendLog.groupCommit({
-          weight: () => 1,
-          maxWeight: 8,
+          count: () => 1,
+          maxCount: 8,
+          bytes: () => 1,
           closed: Effect.interrupt,
           commit: Effect.fnUntraced(function*(items: ReadonlyArray<Item>) {
             if (++underway === 2) yield* Deferred.succeed(together, undefined)

@@ -533,7 +533,7 @@ describe("streams over HTTP", () => {
       yield* Deferred.succeed(go, undefined)
       yield* Fiber.join(first)
       yield* Fiber.join(rest)
-      assert.deepStrictEqual(commits, [1, 16 * mebibyte, 8 * mebibyte + 128, 172])
+      assert.deepStrictEqual(commits, [1, 16 * mebibyte, 8 * mebibyte + 254, 46])
     }))
 
   it.live("wake readers of another process on the same file", () =>

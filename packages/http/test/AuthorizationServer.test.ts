@@ -809,6 +809,28 @@ describe("the authorization endpoint", () => {
       assert.strictEqual(fieldOf(byToken.text, "seal"), "")
     }))
 
+  it.live("AGENT-05 SESS-17: says how long what it grants lasts, no longer than the session that consents", () =>
+    Effect.gen(function*() {
+      const scopes = ["access:write", "runs:read"] as const
+      for (
+        const [sessions, link, told] of [
+          [{}, { scopes }, /after 30d without use, or when you end it/],
+          [
+            { absoluteLifetime: "1 day" },
+            { scopes, sessionLifetime: "1 hour" },
+            /after 1h without use, with your own session \(\d{4}-\d\d-\d\dT[\d:.]+Z\), or when you end it/
+          ]
+        ] as const
+      ) {
+        const server = yield* startServer({}, { sessions })
+        const path = authorizePath(server)
+        const form = [["decision", "sign-in"], ["code", yield* server.code(link)]] as const
+        const signedIn = yield* submit(server, path, "", form)
+        const cookie = String(signedIn.headers["set-cookie"]).split(";", 1)[0] ?? ""
+        assert.match((yield* server.send({ path, headers: { cookie } })).text, told)
+      }
+    }))
+
   it.live("AUTH-01: signs no browser in if the policy has no sessions of browsers, and uses no code up", () =>
     Effect.gen(function*() {
       const server = yield* start({

@@ -189,6 +189,7 @@ export interface Server {
   readonly code: (options?: {
     readonly scopes?: ReadonlyArray<AccessScope.AccessScope>
     readonly uses?: number
+    readonly sessionLifetime?: Duration.Input
   }) => Effect.Effect<string>
   /** What the server has logged, at every level, one line of JSON each. */
   readonly logged: ReadonlyArray<string>
@@ -281,7 +282,7 @@ export const start = Effect.fnUntraced(function*(options: ServerOptions = {}): E
     ),
     code: (link) =>
       Effect.orDie(Effect.map(
-        links.issue({ issuedBy: "operator", scopes: link?.scopes ?? AccessScope.builtin, uses: link?.uses }),
+        links.issue({ issuedBy: "operator", ...link, scopes: link?.scopes ?? AccessScope.builtin }),
         ({ code }) => Redacted.value(code)
       )),
     connections: () => sockets.size,

@@ -62,6 +62,23 @@ const intercept = (
     )
   ).pipe(Layer.provide(RunEventRepository.layerMemory))
 
+/** A repository that notes how many items each commit has, says when the first begins, and holds all up at a gate. */
+const heldUp = () => {
+  const gate = Deferred.makeUnsafe<void>()
+  const committing = Deferred.makeUnsafe<void>()
+  const batches: Array<number> = []
+  const repository = intercept((repository) => ({
+    append: (options) => {
+      batches.push(options.items.length)
+      return Deferred.succeed(committing, undefined).pipe(
+        Effect.andThen(Deferred.await(gate)),
+        Effect.andThen(repository.append(options))
+      )
+    }
+  }))
+  return { batches, committing, gate, repository }
+}
+
 const broken = (operation: string, reason: RepositoryError["reason"] = "Unavailable") =>
   Effect.fail(
     new RepositoryError({
@@ -448,9 +465,7 @@ describe("RunEventLog", () => {
 
   describe("append", () => {
     it.effect("RUN-06 L-82: what is appended during a commit shares the next one, in order", () => {
-      const gate = Deferred.makeUnsafe<void>()
-      const committing = Deferred.makeUnsafe<void>()
-      const batches: Array<number> = []
+      const { batches, committing, gate, repository } = heldUp()
       return Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { run } = yield* log.start(request())
@@ -467,22 +482,12 @@ describe("RunEventLog", () => {
         assert.deepStrictEqual(batches, [1, 50, 50])
       }).pipe(Effect.provide(build(
         {},
-        intercept((repository) => ({
-          append: (options) => {
-            batches.push(options.items.length)
-            return Deferred.succeed(committing, undefined).pipe(
-              Effect.andThen(Deferred.await(gate)),
-              Effect.andThen(repository.append(options))
-            )
-          }
-        }))
+        repository
       )))
     })
 
     it.effect("RUN-06 L-84: events share commits of 16 MiB at most", () => {
-      const gate = Deferred.makeUnsafe<void>()
-      const committing = Deferred.makeUnsafe<void>()
-      const batches: Array<number> = []
+      const { batches, committing, gate, repository } = heldUp()
       return Effect.gen(function*() {
         const log = yield* RunEventLog.RunEventLog
         const { epoch, runId } = (yield* log.start(request())).run
@@ -496,15 +501,7 @@ describe("RunEventLog", () => {
         assert.deepStrictEqual(batches, [1, 16, 4])
       }).pipe(Effect.provide(build(
         { maxBatchEvents: 1000 },
-        intercept((repository) => ({
-          append: (options) => {
-            batches.push(options.items.length)
-            return Deferred.succeed(committing, undefined).pipe(
-              Effect.andThen(Deferred.await(gate)),
-              Effect.andThen(repository.append(options))
-            )
-          }
-        }))
+        repository
       )))
     })
 

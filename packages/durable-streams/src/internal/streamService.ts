@@ -73,10 +73,6 @@ const toInfo = (row: StreamRow): StreamInfo => ({
 })
 
 const noData = new Uint8Array()
-
-/** The most data that a commit has, unless it has one append alone: stores hold all of it at once, PostgreSQL's as a text. */
-const maxBatchBytes = 16 * 1024 * 1024
-
 const contentTypePattern = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+\/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(?:;[\x20-\x7e]*)?$/
 
 const checkPath = (path: string): Effect.Effect<void, DurableStreamsError> =>
@@ -107,8 +103,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
     readonly owner: RunOwner
   }
   const appendBatched = yield* AppendLog.groupCommit({
-    weight: ({ data }) => Math.max(1, data.length * settings.maxBatchAppends / maxBatchBytes),
-    maxWeight: settings.maxBatchAppends,
+    count: () => 1,
+    maxCount: settings.maxBatchAppends,
+    bytes: ({ data }) => data.length,
     closed: shuttingDown,
     commit: (items: ReadonlyArray<Item>) =>
       Effect.map(

@@ -92,9 +92,6 @@ import type { Settings } from "./runOptions.ts"
 
 const parsed = (event: RunEventEncoded): RunEvent => ({ ...event, data: JSON.parse(event.data) })
 
-/** The most that a commit holds, unless it has one append alone: a store holds all of it at once, PostgreSQL's as a text. */
-const maxBatchBytes = 16 * 1024 * 1024
-
 const toCanonical = Option.liftThrowable(canonical)
 
 /** Makes the service. When its scope closes, programs are interrupted and their ends stored. */
@@ -122,9 +119,9 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
 
   const eventLimits = { maxEvents: settings.maxEvents, maxBytes: settings.maxRunBytes }
   const lane = AppendLog.groupCommit({
-    weight: ({ byteCount, events }: AppendItem) =>
-      Math.max(events.length, byteCount * settings.maxBatchEvents / maxBatchBytes),
-    maxWeight: settings.maxBatchEvents,
+    count: ({ events }: AppendItem) => events.length,
+    maxCount: settings.maxBatchEvents,
+    bytes: ({ byteCount }) => byteCount,
     closed: shuttingDown,
     commit: (items) =>
       Effect.flatMap(
