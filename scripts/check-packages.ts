@@ -6,7 +6,8 @@
  */
 import { execFile, spawn } from "node:child_process"
 import { once } from "node:events"
-import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
+import { rmSync } from "node:fs"
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, writeFile } from "node:fs/promises"
 import { createServer } from "node:net"
 import { availableParallelism, homedir, tmpdir } from "node:os"
 import { basename, join, normalize } from "node:path"
@@ -786,10 +787,9 @@ const main = async (temporary: string) => {
 }
 
 const temporary = await mkdtemp(join(tmpdir(), "sallyport-packages-"))
-try {
-  await main(temporary)
-} finally {
-  await rm(temporary, { recursive: true, force: true })
-}
+// Also if the checks are interrupted.
+process.once("exit", () => rmSync(temporary, { recursive: true, force: true }))
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1))
+await main(temporary)
 print(`${passed} of ${passed + failed} checks of the packages passed`)
 process.exitCode = failed === 0 ? 0 : 1
