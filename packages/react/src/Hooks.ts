@@ -163,7 +163,8 @@ export const useSession = (): Pick<Store.Snapshot, "session" | "fault" | "ended"
   return { session, fault, ended, logout, refresh }
 }
 
-const logout = Access.Access.use((access) => access.logout)
+// It lasts until the state is known: before that, the page still offers to sign out.
+const logout = Access.Access.use((access) => Effect.andThen(access.logout, Effect.ignore(access.state)))
 const refresh = Access.Access.use((access) => Effect.asVoid(access.refresh))
 
 /**
