@@ -165,6 +165,7 @@ describe("PgWakeUps", () => {
       const [a, b] = yield* Effect.all([node(), node()])
       const next = yield* listen(b.listen("runs"))
       assert.strictEqual(yield* next, "anything")
+      yield* hearing(next)
       yield* a.announce(
         "runs",
         Array.from({ length: 400 }, (_, index) => [`key-number-${index}-${"é".repeat(20)}`, 1] as const)
@@ -177,11 +178,12 @@ describe("PgWakeUps", () => {
       const sql = yield* SqlClient.SqlClient
       const b = yield* node()
       const next = yield* listen(b.listen("runs"))
-      for (const payload of ["", "garbage", `{"from":1}`]) {
-        assert.strictEqual(yield* next, "anything")
-        yield* sql`SELECT pg_notify('sallyport', ${payload})`
-      }
       assert.strictEqual(yield* next, "anything")
+      yield* hearing(next)
+      for (const payload of ["", "garbage", `{"from":1}`]) {
+        yield* sql`SELECT pg_notify('sallyport', ${payload})`
+        assert.strictEqual(yield* next, "anything")
+      }
     }).pipe(Effect.scoped, Effect.provide(postgres)))
 
   it.live("listens on one connection for all, and on none once no listener is left; fails all when it is lost", () =>
@@ -198,7 +200,7 @@ describe("PgWakeUps", () => {
         yield* sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
           WHERE application_name = 'sallyport-wakeups' AND datname = current_database()`
         for (const next of listeners) {
-          const error: SqlError = yield* Effect.flip(next)
+          const error: SqlError = yield* Effect.flip(Effect.forever(next))
           assert.strictEqual(error._tag, "SqlError")
         }
         const again = yield* listen(b.listen("one"))
