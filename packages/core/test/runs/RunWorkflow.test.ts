@@ -4,6 +4,7 @@ import { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as RunWorkflow from "@sallyport/core/runs/RunWorkflow"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -244,6 +245,46 @@ describe("a run of an engine", () => {
       })]))
     )
   })
+
+  it.live("RUN-21: a step that an execution before this one gave writes for this one, however late", () =>
+    Effect.gen(function*() {
+      const process = Effect.map(
+        Layer.build(
+          Layer.fresh(RunEventLog.layerWith({ heartbeatInterval: "50 millis", lease: "200 millis" })).pipe(
+            Layer.provide(NodeCrypto.layer)
+          )
+        ),
+        (context) => Context.get(context, RunEventLog.RunEventLog)
+      )
+      const [log, other] = [yield* process, yield* process]
+      /** Executes a run, and leaves a step to later executions. */
+      const leave = Effect.fnUntraced(function*(runId: string) {
+        const given = yield* Deferred.make<RunWorkflow.StepAppend>()
+        yield* Effect.exit(log.engine.activate(
+          runId,
+          ({ append }) =>
+            Effect.andThen(
+              Deferred.succeed(given, (...events) => Effect.asVoid(append("step/1/1", events))),
+              Effect.interrupt
+            ),
+          () => false
+        ))
+        return yield* Deferred.await(given)
+      })
+      for (const begins of ["before", "after"] as const) {
+        const { run: { runId } } = yield* log.engine.start(request(begins))
+        const append = yield* leave(runId)
+        // Another process has the run for a moment.
+        yield* Effect.exit(other.engine.activate(runId, () => Effect.interrupt, () => false))
+        const step = begins === "before"
+          ? Fiber.join(yield* Effect.forkChild(append("hello"), { startImmediately: true }))
+          : append("hello")
+        yield* Effect.sleep("20 millis")
+        assert.isTrue(yield* log.engine.activate(runId, () => step, () => false))
+        const data = Effect.provideService(dataOf(runId), RunEventLog.RunEventLog, log)
+        assert.deepStrictEqual(yield* data, ["hello", { status: "succeeded" }])
+      }
+    }).pipe(Effect.scoped, Effect.provide(RunEventRepository.layerMemory)))
 
   it.live("RUN-21 RUN-05: a step that was cut off repeats nothing, or says that it begins again", () =>
     Effect.gen(function*() {

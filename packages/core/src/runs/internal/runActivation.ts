@@ -62,8 +62,10 @@ const untilStored = <A>(effect: Effect.Effect<A, RunEventLogError>): Effect.Effe
  * is closing, and the engine is to put the execution aside. An interruption is passed on: the engine has put it aside, or
  * moves it.
  */
-export const make = (steps: Steps) =>
-  Effect.fnUntraced(function*<E, R>(
+export const make = (steps: Steps) => {
+  // The newest execution of each run here.
+  const newest = new Map<string, RunRow>()
+  return Effect.fnUntraced(function*<E, R>(
     runId: string,
     program: (activation: Activation) => Effect.Effect<Schema.Json | void, E, R>,
     isPutAside: () => boolean
@@ -99,6 +101,19 @@ export const make = (steps: Steps) =>
         RunEnded: () => lose(true),
         RunNotFound: () => lose(true)
       })
+    // An engine that loses a shard, and has it again, may execute a step as an execution before this one gave it. No one is
+    // left to interrupt that one, and this one waits for the step: it writes for the newest execution of this process.
+    const append: Activation["append"] = (key, events) =>
+      Effect.suspend(() => {
+        const held = newest.get(runId) ?? row
+        const replaced = Effect.repeat(Effect.sleep(settings.heartbeatInterval), {
+          until: () => (newest.get(runId) ?? held) !== held
+        })
+        return ours(Effect.catchReasons(steps.append(held, key, events), "RunEventLogError", {
+          Fenced: () =>
+            Deferred.succeed(lost, false).pipe(Effect.andThen(replaced), Effect.andThen(append(key, events)))
+        }))
+      })
     const outage = steps.leases()
     const beat = Effect.flatMap(
       Effect.tap(steps.heartbeat(row), () => outage.worked),
@@ -115,12 +130,12 @@ export const make = (steps: Steps) =>
     const activation = (row: RunRow): Activation => ({
       run: toRun(row),
       request: JSON.parse(workflow),
-      append: (key, events) => ours(steps.append(row, key, events)),
+      append,
       ask: (name, question) => ours(steps.ask(row, name, question)),
       comeForward: Effect.suspend(() => {
         if (!behind) return Effect.void
         behind = false
-        return Effect.ignore(steps.comeForward(row))
+        return Effect.ignore(steps.comeForward(newest.get(runId) ?? row))
       })
     })
     const executed = Effect.gen(function*() {
@@ -132,11 +147,13 @@ export const make = (steps: Steps) =>
     yield* Metrics.runsExecuting(1, {})
     return yield* Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
+        newest.set(runId, row)
         const beating = yield* Effect.forkChild(Effect.interruptible(heart))
         const exit = yield* Effect.exit(restore(
           Effect.raceFirst(executed, Effect.as(Deferred.await(lost), Option.none()))
         ))
         yield* Fiber.interrupt(beating)
+        if (newest.get(runId) === row) newest.delete(runId)
         yield* Metrics.runsExecuting(-1, {})
         if (yield* Deferred.isDone(lost)) return yield* Deferred.await(lost)
         if (Exit.isFailure(exit) && (isPutAside() || Cause.hasInterrupts(exit.cause))) {
@@ -150,3 +167,4 @@ export const make = (steps: Steps) =>
       })
     )
   })
+}
