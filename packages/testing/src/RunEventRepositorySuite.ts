@@ -701,7 +701,10 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         const activate = (run: RunRow, leaseMillis = long) =>
           use((repository) => repository.activate({ runId: run.runId, leaseMillis }))
         const wake = (limit = 10) => use((repository) => repository.wake({ limit, leaseMillis: long }))
-        const heartbeat = (run: RunRow, options?: { readonly forward?: boolean }) =>
+        const heartbeat = (
+          run: RunRow,
+          options?: { readonly forward?: boolean; readonly answers?: number; readonly leaseMillis?: number }
+        ) =>
           use((repository) =>
             repository.heartbeat({ runId: run.runId, epoch: run.epoch, leaseMillis: long, ...options })
           )
@@ -735,6 +738,11 @@ export const suite = <E>(name: string, layer: Layer.Layer<RunEventRepository, E>
         assert.strictEqual((yield* heartbeat(next.run))._tag, "Extended")
         assert.deepStrictEqual(yield* wake(), [{ runId: run.runId, answered: ["b"] }])
         assert.deepStrictEqual(yield* wake(), [])
+        // And so does one of a program that does not know the answer yet: the lease of the waking holds.
+        assert.strictEqual((yield* heartbeat(next.run, { answers: 0, leaseMillis: past }))._tag, "Extended")
+        assert.deepStrictEqual(yield* wake(), [])
+        assert.strictEqual((yield* heartbeat(next.run, { answers: 1, leaseMillis: past }))._tag, "Extended")
+        assert.deepStrictEqual(yield* wake(), [{ runId: run.runId, answered: ["b"] }])
         // Each has its own answers, and one that waits for none has none.
         const other = yield* started({ threadId: "other", workflow: "1" })
         yield* started({ threadId: "third", workflow: "1", leaseMillis: past })

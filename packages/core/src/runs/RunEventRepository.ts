@@ -555,13 +555,15 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   }) => Effect.Effect<CompactOutcome, RepositoryError>
   /**
    * Extends the lease to `leaseMillis` from now, if the epoch is current and the run runs. An expired lease of a run that
-   * an engine executes is left to `wake`. With `forward`, the run has come forward: its starts are counted from 0 again.
+   * an engine executes is left to `wake`, and so is one of a run with more answers than `answers`, if that is given: whoever
+   * was to bring them may have gone. With `forward`, the run has come forward: its starts are counted from 0 again.
    */
   readonly heartbeat: (options: {
     readonly runId: string
     readonly epoch: number
     readonly leaseMillis: number
     readonly forward?: boolean | undefined
+    readonly answers?: number | undefined
   }) => Effect.Effect<HeartbeatOutcome, RepositoryError>
   /**
    * Raises the epoch of a run that an engine executes, counts the start, and begins a lease. Every earlier writer is fenced.
@@ -970,6 +972,8 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
     return { _tag: "Aborted", run: end(entry, { ...options, status: "aborted" }) }
   }
 
+  const answeredOf = ({ questions }: Entry): ReadonlyArray<string> =>
+    Array.from(questions).flatMap(([name, { value }]) => value === undefined ? [] : [name])
   const isStale = ({ row }: Entry, at: number): boolean =>
     row.leaseExpiresAtMillis !== null && row.leaseExpiresAtMillis < at
   const append = (options: {
@@ -1190,7 +1194,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         entry.row.heartbeatAtMillis = at
         if (options.forward === true) entry.starts = 0
         const leaseExpiresAtMillis = at + options.leaseMillis
-        if (entry.workflow === undefined || !isStale(entry, at)) entry.row.leaseExpiresAtMillis = leaseExpiresAtMillis
+        const isLeft = entry.workflow !== undefined &&
+          (isStale(entry, at) || answeredOf(entry).length > (options.answers ?? Infinity))
+        if (!isLeft) entry.row.leaseExpiresAtMillis = leaseExpiresAtMillis
         return { _tag: "Extended", leaseExpiresAtMillis }
       }),
     activate: (options) =>
@@ -1210,10 +1216,9 @@ const makeMemory = (now: () => number): RunEventRepository["Service"] => {
         return Array.from(alive)
           .filter((entry) => entry.workflow !== undefined && isStale(entry, at))
           .slice(0, options.limit)
-          .map(({ questions, row }): QuietRun => {
-            row.leaseExpiresAtMillis = at + options.leaseMillis
-            const answered = Array.from(questions).filter(([, { value }]) => value !== undefined)
-            return { runId: row.runId, answered: answered.map(([name]) => name) }
+          .map((entry): QuietRun => {
+            entry.row.leaseExpiresAtMillis = at + options.leaseMillis
+            return { runId: entry.row.runId, answered: answeredOf(entry) }
           })
       }),
     abort: (options) =>

@@ -806,12 +806,17 @@ const make: (
     ON CONFLICT DO NOTHING`
     )
 
-    const heartbeat = statement<{ readonly atMillis: unknown }>(
-      `UPDATE ${runs} SET heartbeat_at_millis = ${now}, lease_expires_at_millis = CASE
-        WHEN workflow IS NOT NULL AND lease_expires_at_millis < ${now} THEN lease_expires_at_millis
+    const beating = (isLeft: string) =>
+      statement<{ readonly atMillis: unknown }>(
+        `UPDATE ${runs} SET heartbeat_at_millis = ${now}, lease_expires_at_millis = CASE
+        WHEN workflow IS NOT NULL AND (lease_expires_at_millis < ${now}${isLeft}) THEN lease_expires_at_millis
         ELSE ${now} + ? END
     WHERE run_id = ? AND epoch = ? AND ${alive}
     RETURNING heartbeat_at_millis AS "atMillis"`
+      )
+    const heartbeat = beating("")
+    const rest = beating(
+      ` OR (SELECT COUNT(*) FROM ${questions} q WHERE q.run_id = ${runs}.run_id AND q.value IS NOT NULL) > ?`
     )
     const comeForward = statement(`UPDATE ${runs} SET starts = 0 WHERE run_id = ?`)
 
@@ -1019,7 +1024,9 @@ const make: (
       heartbeat: (options) =>
         write("heartbeat")(
           Effect.flatMap(
-            heartbeat([options.leaseMillis, options.runId, options.epoch]),
+            options.answers === undefined
+              ? heartbeat([options.leaseMillis, options.runId, options.epoch])
+              : rest([options.answers, options.leaseMillis, options.runId, options.epoch]),
             ([row]): Effect.Effect<HeartbeatOutcome, Failure> =>
               row === undefined
                 ? refusedWriter(options.runId, options.epoch)

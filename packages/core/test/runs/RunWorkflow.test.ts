@@ -4,6 +4,7 @@ import { RepositoryError } from "@sallyport/core/RepositoryError"
 import * as RunEventLog from "@sallyport/core/runs/RunEventLog"
 import * as RunEventRepository from "@sallyport/core/runs/RunEventRepository"
 import * as RunWorkflow from "@sallyport/core/runs/RunWorkflow"
+import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -16,6 +17,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Activity from "effect/workflow/Activity"
 import * as WorkflowEngine from "effect/workflow/WorkflowEngine"
+import { eventually } from "../../../../test-support/programs.ts"
 
 const logOn = (repository: Layer.Layer<RunEventRepository.RunEventRepository>) =>
   RunEventLog.layerWith({ heartbeatInterval: "50 millis", lease: "200 millis", maxTakeOvers: 3 }).pipe(
@@ -245,6 +247,25 @@ describe("a run of an engine", () => {
       })]))
     )
   })
+
+  it.live("RUN-20 RUN-21: a run that is answered before it rests is woken again if whoever was to wake it has gone", () =>
+    Effect.gen(function*() {
+      const log = yield* RunEventLog.RunEventLog
+      const { run: { runId } } = yield* log.engine.start(request("early"))
+      const woken = Effect.map(log.engine.wake({ limit: 10 }), Arr.map(({ answered }) => answered))
+      yield* Effect.exit(log.engine.activate(
+        runId,
+        ({ ask }) =>
+          Effect.gen(function*() {
+            yield* ask("enough?", null)
+            yield* log.answer({ runId, name: "enough?", value: 1 })
+            assert.deepStrictEqual(yield* woken, [["enough?"]])
+            return yield* Effect.interrupt
+          }),
+        () => true
+      ))
+      assert.deepStrictEqual(yield* eventually(woken, ({ length }) => length > 0), [["enough?"]])
+    }).pipe(Effect.provide(Log)))
 
   it.live("RUN-21: a step that an execution before this one gave writes for this one, however late", () =>
     Effect.gen(function*() {

@@ -31,8 +31,11 @@ export interface Steps {
   readonly leases: ReturnType<typeof Outage.make>
   readonly begin: (runId: string) => Effect.Effect<ActivateOutcome, RunEventLogError>
   readonly heartbeat: (row: RunRow) => Effect.Effect<HeartbeatOutcome, RunEventLogError>
-  /** Lets a run rest that the engine has put aside, until it is answered or looked at again. */
-  readonly rest: (row: RunRow) => Effect.Effect<HeartbeatOutcome, RunEventLogError>
+  /**
+   * Lets a run rest that the engine has put aside, until it is answered or looked at again; not if it has more answers than
+   * its program has seen.
+   */
+  readonly rest: (row: RunRow, answers: number) => Effect.Effect<HeartbeatOutcome, RunEventLogError>
   readonly comeForward: (row: RunRow) => Effect.Effect<HeartbeatOutcome, RunEventLogError>
   /** Waits until a queued run has its thread; none if it is no longer this writer's. */
   readonly turn: (row: RunRow) => Effect.Effect<Option.Option<RunRow>, RunEventLogError>
@@ -127,11 +130,17 @@ export const make = (steps: Steps) => {
       Effect.withTracerEnabled(false)
     )
     let behind = starts > 1
+    // The questions of which the program knows the answer.
+    const answered = new Set<string>()
     const activation = (row: RunRow): Activation => ({
       run: toRun(row),
       request: JSON.parse(workflow),
       append,
-      ask: (name, question) => ours(steps.ask(row, name, question)),
+      ask: (name, question) =>
+        Effect.tap(ours(steps.ask(row, name, question)), (answer) =>
+          Effect.sync(() => {
+            if (Option.isSome(answer)) answered.add(name)
+          })),
       comeForward: Effect.suspend(() => {
         if (!behind) return Effect.void
         behind = false
@@ -157,7 +166,7 @@ export const make = (steps: Steps) => {
         yield* Metrics.runsExecuting(-1, {})
         if (yield* Deferred.isDone(lost)) return yield* Deferred.await(lost)
         if (Exit.isFailure(exit) && (isPutAside() || Cause.hasInterrupts(exit.cause))) {
-          if (isPutAside()) yield* Effect.ignore(steps.rest(row))
+          if (isPutAside()) yield* Effect.ignore(steps.rest(row, answered.size))
           return yield* Effect.failCause(Cause.fromReasons<never>(exit.cause.reasons.filter(Cause.isInterruptReason)))
         }
         if (Exit.isFailure(exit)) yield* Effect.logError(`The program of run ${runId} failed`, exit.cause)

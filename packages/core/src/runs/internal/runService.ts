@@ -384,8 +384,8 @@ export const make = Effect.fnUntraced(function*(settings: Settings) {
       leases: Executions.leases,
       begin: (runId) => storage(repository.activate({ runId, leaseMillis: settings.lease })),
       heartbeat: (row) => heartbeat(row),
-      rest: ({ epoch, runId }) =>
-        storage(repository.heartbeat({ runId, epoch, leaseMillis: settings.takeOverWindow, forward: true })),
+      rest: ({ epoch, runId }, answers) =>
+        storage(repository.heartbeat({ runId, epoch, leaseMillis: settings.takeOverWindow, answers, forward: true })),
       comeForward: (row) => heartbeat(row, true),
       turn,
       append: ({ epoch, runId }, key, events) =>
