@@ -555,8 +555,8 @@ export class RunEventRepository extends Context.Service<RunEventRepository, {
   }) => Effect.Effect<CompactOutcome, RepositoryError>
   /**
    * Extends the lease to `leaseMillis` from now, if the epoch is current and the run runs. An expired lease of a run that
-   * an engine executes is left to `wake`, and so is one of a run with more answers than `answers`, if that is given: whoever
-   * was to bring them may have gone. With `forward`, the run has come forward: its starts are counted from 0 again.
+   * an engine executes is left to `wake`, and so is one of a run with more answers than `answers`, if that is given: a
+   * waking may have been lost. With `forward`, the run has come forward: its starts are counted from 0 again.
    */
   readonly heartbeat: (options: {
     readonly runId: string

@@ -248,7 +248,7 @@ describe("a run of an engine", () => {
     )
   })
 
-  it.live("RUN-20 RUN-21: a run that is answered before it rests is woken again if whoever was to wake it has gone", () =>
+  it.live("RUN-20 RUN-21: a run that is answered before it rests is woken again if its first waking was lost", () =>
     Effect.gen(function*() {
       const log = yield* RunEventLog.RunEventLog
       const { run: { runId } } = yield* log.engine.start(request("early"))
