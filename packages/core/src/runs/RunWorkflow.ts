@@ -166,7 +166,7 @@ const durable = Effect.fnUntraced(function*(activation: RunEventLog.Activation) 
             Effect.tap(() => activation.comeForward)
           )
         })
-        return yield* within(activity)
+        return yield* activation.step(within(activity))
       }),
     ask: (name, ask) =>
       Effect.gen(function*() {

@@ -267,6 +267,28 @@ describe("a run of an engine", () => {
       assert.deepStrictEqual(yield* eventually(woken, ({ length }) => length > 0), [["enough?"]])
     }).pipe(Effect.provide(Log)))
 
+  it.live("RUN-21: a run that its engine puts aside within a step is looked at when its lease is over", () =>
+    Effect.gen(function*() {
+      const log = yield* RunEventLog.RunEventLog
+      const { run: { runId } } = yield* log.engine.start(request("cut"))
+      const woken = log.engine.wake({ limit: 10 })
+      let isPutAside = true
+      yield* Effect.exit(log.engine.activate(runId, ({ step }) => step(Effect.interrupt), () => isPutAside))
+      assert.lengthOf(yield* eventually(woken, ({ length }) => length > 0), 1)
+      // One that waits for something else rests, whatever steps it has done, lost or left.
+      isPutAside = false
+      yield* Effect.exit(log.engine.activate(runId, ({ step }) =>
+        Effect.gen(function*() {
+          yield* step(Effect.void)
+          yield* Effect.exit(step(Effect.die("no")))
+          yield* Effect.race(step(Effect.never), Effect.void)
+          isPutAside = true
+          return yield* Effect.interrupt
+        }), () => isPutAside))
+      yield* Effect.sleep("500 millis")
+      assert.deepStrictEqual(yield* woken, [])
+    }).pipe(Effect.provide(Log)))
+
   it.live("RUN-21: a step that an execution before this one gave writes for this one, however late", () =>
     Effect.gen(function*() {
       const process = Effect.map(

@@ -132,10 +132,20 @@ export const make = (steps: Steps) => {
     let behind = starts > 1
     // The questions of which the program knows the answer.
     const answered = new Set<string>()
+    let openSteps = 0
+    const step: Activation["step"] = (effect) =>
+      Effect.suspend(() => {
+        openSteps++
+        return Effect.onExit(effect, (exit) =>
+          Effect.sync(() => {
+            if (Exit.isSuccess(exit) || !Cause.hasInterrupts(exit.cause) || !isPutAside()) openSteps--
+          }))
+      })
     const activation = (row: RunRow): Activation => ({
       run: toRun(row),
       request: JSON.parse(workflow),
       append,
+      step,
       ask: (name, question) =>
         Effect.tap(ours(steps.ask(row, name, question)), (answer) =>
           Effect.sync(() => {
@@ -166,7 +176,7 @@ export const make = (steps: Steps) => {
         yield* Metrics.runsExecuting(-1, {})
         if (yield* Deferred.isDone(lost)) return yield* Deferred.await(lost)
         if (Exit.isFailure(exit) && (isPutAside() || Cause.hasInterrupts(exit.cause))) {
-          if (isPutAside()) yield* Effect.ignore(steps.rest(row, answered.size))
+          if (isPutAside() && openSteps === 0) yield* Effect.ignore(steps.rest(row, answered.size))
           return yield* Effect.failCause(Cause.fromReasons<never>(exit.cause.reasons.filter(Cause.isInterruptReason)))
         }
         if (Exit.isFailure(exit)) yield* Effect.logError(`The program of run ${runId} failed`, exit.cause)
