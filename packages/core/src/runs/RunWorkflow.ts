@@ -158,15 +158,22 @@ const durable = Effect.fnUntraced(function*(activation: RunEventLog.Activation) 
         const place = `${name}/${attempt}`
         if (names.has(place)) return yield* Effect.die(new Error(`The run has two steps with the name ${name}`))
         names.add(place)
+        let waits = false
         const activity = Activity.make({
           name,
           success,
           error: Schema.Union([options?.error ?? Schema.Never, RunEventLog.RunEventLogError]),
           execute: Effect.suspend(() => body(appender(name, attempt, options?.deterministic !== false))).pipe(
-            Effect.tap(() => activation.comeForward)
+            Effect.tap(() => activation.comeForward),
+            // A step that waits for a workflow or a clock of its own, which wakes the run.
+            Effect.onInterrupt(() =>
+              Effect.map(WorkflowEngine.WorkflowInstance, ({ suspended }) => {
+                waits = suspended
+              })
+            )
           )
         })
-        return yield* activation.step(within(activity))
+        return yield* activation.step(within(activity), () => waits)
       }),
     ask: (name, ask) =>
       Effect.gen(function*() {

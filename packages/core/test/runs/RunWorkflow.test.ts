@@ -12,10 +12,12 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Activity from "effect/workflow/Activity"
+import * as DurableClock from "effect/workflow/DurableClock"
 import * as WorkflowEngine from "effect/workflow/WorkflowEngine"
 import { eventually } from "../../../../test-support/programs.ts"
 
@@ -136,6 +138,27 @@ describe("a run of an engine", () => {
       assert.deepStrictEqual(Object(data[2]).result, Object(data[1]).answer.value)
     }).pipe(Effect.provide(
       Layer.provideMerge(RunWorkflow.layer(({ run }) => run.ask("enough?", null)), Log)
+    )))
+
+  it.live("RUN-21: a step that waits for a clock of its own rests until that is over", () =>
+    Effect.gen(function*() {
+      const { run: { runId } } = yield* RunWorkflow.start(request("clock"))
+      const lease = RunEventRepository.RunEventRepository.use((repository) =>
+        Effect.map(repository.get(runId), (row) => {
+          const { heartbeatAtMillis = 0, leaseExpiresAtMillis = 0 } = Option.getOrThrow(row)
+          return Number(leaseExpiresAtMillis) - Number(heartbeatAtMillis)
+        })
+      )
+      yield* eventually(lease, (millis) => millis > 60_000)
+      assert.deepStrictEqual(yield* dataOf(runId), [{ status: "succeeded" }])
+    }).pipe(Effect.provide(
+      Layer.provideMerge(
+        RunWorkflow.layer(({ run }) =>
+          run.step("waits", Schema.Void, () =>
+            DurableClock.sleep({ name: "inside", duration: "2 seconds", inMemoryThreshold: 0 }))
+        ),
+        Log
+      )
     )))
 
   it.live("RUN-12 RUN-21: an abort ends a step, and a run that rests", () =>
@@ -273,17 +296,20 @@ describe("a run of an engine", () => {
       const { run: { runId } } = yield* log.engine.start(request("cut"))
       const woken = log.engine.wake({ limit: 10 })
       let isPutAside = true
-      yield* Effect.exit(log.engine.activate(runId, ({ step }) => step(Effect.interrupt), () => isPutAside))
+      yield* Effect.exit(
+        log.engine.activate(runId, ({ step }) => step(Effect.interrupt, () => false), () => isPutAside)
+      )
       assert.lengthOf(yield* eventually(woken, ({ length }) => length > 0), 1)
-      // One that waits for something else rests, whatever steps it has done, lost or left.
+      // One that waits for something rests, whatever steps it has done, lost or left.
       isPutAside = false
       yield* Effect.exit(log.engine.activate(runId, ({ step }) =>
         Effect.gen(function*() {
-          yield* step(Effect.void)
-          yield* Effect.exit(step(Effect.die("no")))
-          yield* Effect.race(step(Effect.never), Effect.void)
+          const isWaiting = () => false
+          yield* step(Effect.void, isWaiting)
+          yield* Effect.exit(step(Effect.die("no"), isWaiting))
+          yield* Effect.race(step(Effect.never, isWaiting), Effect.void)
           isPutAside = true
-          return yield* Effect.interrupt
+          return yield* step(Effect.interrupt, () => true)
         }), () => isPutAside))
       yield* Effect.sleep("500 millis")
       assert.deepStrictEqual(yield* woken, [])

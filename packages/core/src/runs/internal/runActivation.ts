@@ -132,13 +132,15 @@ export const make = (steps: Steps) => {
     let behind = starts > 1
     // The questions of which the program knows the answer.
     const answered = new Set<string>()
+    // The steps in the middle of which the run is put aside.
     let openSteps = 0
-    const step: Activation["step"] = (effect) =>
+    const step: Activation["step"] = (effect, isWaiting) =>
       Effect.suspend(() => {
         openSteps++
         return Effect.onExit(effect, (exit) =>
           Effect.sync(() => {
-            if (Exit.isSuccess(exit) || !Cause.hasInterrupts(exit.cause) || !isPutAside()) openSteps--
+            const isCut = isPutAside() && Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause) && !isWaiting()
+            if (!isCut) openSteps--
           }))
       })
     const activation = (row: RunRow): Activation => ({

@@ -112,8 +112,11 @@ export interface Activation {
   readonly append: (key: string, events: ReadonlyArray<Schema.Json>) => Effect.Effect<boolean, RunEventLogError>
   /** Asks a question once for each name, and returns its answer if it has one. */
   readonly ask: (name: string, ask: Schema.Json) => Effect.Effect<Option.Option<Schema.Json>, RunEventLogError>
-  /** Executes a step. A run that is put aside within one does not rest: nothing but its lease would wake it. */
-  readonly step: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /**
+   * Executes a step. A run that is put aside within one that waits for nothing does not rest: nothing but its lease would
+   * wake it.
+   */
+  readonly step: <A, E, R>(effect: Effect.Effect<A, E, R>, isWaiting: () => boolean) => Effect.Effect<A, E, R>
   /** Notes that the run has come forward, so that starts before this do not count against it. */
   readonly comeForward: Effect.Effect<void>
 }
