@@ -53,8 +53,8 @@ const program = Effect.gen(function*() {
       baseUrl: location.origin,
       credentials: Credentials.layerCookie,
       runs: location.pathname === "/waiting"
-        // Waits that only a hint of the browser ends.
-        ? { baseDelay: "10 minutes", maxDelay: "10 minutes", maxDuration: "1 day" }
+        // Waits that only a hint of the browser ends: each is as long as chance says, up to this.
+        ? { baseDelay: "10 days", maxDelay: "10 days", maxDuration: "365 days" }
         : { baseDelay: "50 millis", maxDelay: "200 millis", maxAttempts: 100 }
     }).pipe(Layer.provide([FetchHttpClient.layer, SecureRandom.layerWebCrypto]))
   )

@@ -45,7 +45,7 @@ const Client = SallyportClient.layer({
   baseUrl,
   credentials: Layer.provide(Credentials.layerDpop, [Key, TokenStorage.layerKeyValueStore()]),
   // Waits that only a hint ends.
-  runs: { baseDelay: "10 minutes", maxDelay: "10 minutes", maxDuration: "1 day" }
+  runs: { baseDelay: "10 days", maxDelay: "10 days", maxDuration: "365 days" }
 }).pipe(
   Layer.provide([FetchHttpClient.layer, KeyValueStore.layerMemory]),
   Layer.provide(Phone)
