@@ -99,7 +99,7 @@ describe("the page for devices in Chromium", () => {
 
         yield* step(() => page.goto(asked.verification_uri_complete))
         yield* step(() =>
-          page.waitForFunction(() => document.querySelector("input")?.value !== "", undefined, { polling: 50 })
+          page.waitForFunction(() => Boolean(document.querySelector("input")?.value), undefined, { polling: 50 })
         )
         yield* tabTo(page, "Look it up")
         yield* step(() => page.keyboard.press("Enter"))

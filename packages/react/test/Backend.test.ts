@@ -114,7 +114,7 @@ describe("an owner's decisions in a browser", () => {
         yield* step(() => page.goto(first.verification_uri_complete))
         yield* text(page, /^Let a device in$/m)
         const field = page.getByLabel("Code on the device")
-        yield* step(() => page.waitForFunction(() => document.querySelector("input")?.value !== ""))
+        yield* step(() => page.waitForFunction(() => Boolean(document.querySelector("input")?.value)))
         assert.strictEqual(yield* step(() => field.inputValue()), first.user_code)
         yield* axe(page, "device-enter")
         assert.deepStrictEqual(posts, [])
