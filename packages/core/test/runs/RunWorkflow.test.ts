@@ -317,7 +317,7 @@ describe("a run of an engine", () => {
 
   it.live("RUN-21: a step that an execution before this one gave writes for this one, however late", () =>
     Effect.gen(function*() {
-      const process = Effect.map(
+      const opened = Effect.map(
         Layer.build(
           Layer.fresh(RunEventLog.layerWith({ heartbeatInterval: "50 millis", lease: "200 millis" })).pipe(
             Layer.provide(NodeCrypto.layer)
@@ -325,7 +325,7 @@ describe("a run of an engine", () => {
         ),
         (context) => Context.get(context, RunEventLog.RunEventLog)
       )
-      const [log, other] = [yield* process, yield* process]
+      const [log, other] = [yield* opened, yield* opened]
       /** Executes a run, and leaves a step to later executions. */
       const leave = Effect.fnUntraced(function*(runId: string) {
         const given = yield* Deferred.make<RunWorkflow.StepAppend>()

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
 import * as Metrics from "../../Metrics.ts"
 import type * as Outage from "../../Outage.ts"
@@ -109,12 +110,15 @@ export const make = (steps: Steps) => {
     const append: Activation["append"] = (key, events) =>
       Effect.suspend(() => {
         const held = newest.get(runId) ?? row
-        const replaced = Effect.repeat(Effect.sleep(settings.heartbeatInterval), {
-          until: () => (newest.get(runId) ?? held) !== held
-        })
         return ours(Effect.catchReasons(steps.append(held, key, events), "RunEventLogError", {
           Fenced: () =>
-            Deferred.succeed(lost, false).pipe(Effect.andThen(replaced), Effect.andThen(append(key, events)))
+            Deferred.succeed(lost, false).pipe(
+              Effect.andThen(Effect.repeat(Effect.void, {
+                until: () => (newest.get(runId) ?? held) !== held,
+                schedule: Schedule.spaced(settings.heartbeatInterval)
+              })),
+              Effect.andThen(append(key, events))
+            )
         }))
       })
     const outage = steps.leases()
