@@ -642,7 +642,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     })
   })),
   runs("lets a run rest that has an answer", "RUN-21 RUN-05 RUN-20: a run of an engine is begun", (real) => ({
-    heartbeat: ({ answers: _, ...options }) => real.heartbeat(options)
+    heartbeat: (options) => real.heartbeat({ ...options, answers: undefined })
   })),
   runs("ends a run twice", "RUN-04 L-73 L-74: the terminal event and the state change together", (real) => ({
     finish: Effect.fnUntraced(function*(options) {
