@@ -23,7 +23,7 @@ const documents = [["text/html", page], ["image/svg+xml", svg], ["application/xh
 describe("a stored document", () => {
   it.live("HTTP-07 C-16: every answer that a browser could open as a page is a sandboxed download", () =>
     Effect.gen(function*() {
-      const { token, url } = yield* start()
+      const { token, url } = yield* start({ longPollTimeout: 50 })
       const authorization = `Bearer ${yield* token("owner")}`
       for (const [contentType, body] of [...documents, ["application/json", () => "[1]"] as const]) {
         const stream = `${url}/streams/${encodeURIComponent(contentType)}`
@@ -44,7 +44,8 @@ describe("a stored document", () => {
           yield* send("GET", `${stream}?offset=now`),
           yield* send("GET", `${stream}?offset=x`),
           yield* send("GET", `${stream}/nothing`),
-          yield* send("GET", `${stream}?offset=-1&live=long-poll`)
+          yield* send("GET", `${stream}?offset=-1&live=long-poll`),
+          yield* send("GET", `${stream}?offset=now&live=long-poll`)
         ]
         for (const { headers, status, url } of answers) {
           assert.strictEqual(headers.get("content-security-policy"), "sandbox; default-src 'none'", `${status} ${url}`)

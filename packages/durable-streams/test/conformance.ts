@@ -22,7 +22,7 @@ const retryTimed = ({ tasks }: Readonly<RunnerTestSuite>): void => {
 /** Runs the suite, every request of it with the token of a session unless it carries a token of its own. */
 export const conformance = (name: string, repositories: Repositories, directly = true) =>
   describe(`Durable Streams protocol (${name})`, () => {
-    const config = { baseUrl: "", subscriptions: true, longPollTimeoutMs: 500 }
+    const config = { baseUrl: "", subscriptions: true }
     const scope = Scope.makeUnsafe()
     const { fetch } = globalThis
 
@@ -32,7 +32,9 @@ export const conformance = (name: string, repositories: Repositories, directly =
     beforeAll(() =>
       Effect.runPromise(
         Effect.gen(function*() {
-          const server = yield* start({ repositories, directly, prefix: "/v1/stream", longPollTimeout: 500 })
+          // Longer than a busy machine takes to store what a reader waits for, and shorter than the 5 seconds after which the
+          // suite stops to wait for the answer that there was nothing.
+          const server = yield* start({ repositories, directly, prefix: "/v1/stream", longPollTimeout: "4 seconds" })
           const token = yield* server.token("suite")
           config.baseUrl = server.url
           globalThis.fetch = (input, init) => {
