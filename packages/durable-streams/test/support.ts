@@ -98,7 +98,10 @@ export const start = Effect.fnUntraced(function*(
     Shutdown.graceful,
     Layer.provideMerge(services),
     Layer.provideMerge(
-      NodeHttpServer.layer(() => Http.createServer(), {
+      // The protocol's suite asserts every byte of a large body one by one. A busy machine takes more than six seconds for that,
+      // in which client and server, which share a process, stand still. By default such a server then ends the connection that
+      // the client's next request is on.
+      NodeHttpServer.layer(() => Http.createServer({ keepAliveTimeout: 60_000 }), {
         host: "127.0.0.1",
         port: 0,
         gracefulShutdownTimeout: gracefulShutdownTimeout ?? "2 seconds"
