@@ -33,7 +33,7 @@ export const conformance = (name: string, repositories: Repositories, directly =
       Effect.runPromise(
         Effect.gen(function*() {
           // Longer than a busy machine takes to store what a reader waits for, and shorter than the 5 seconds after which the
-          // suite stops to wait for the answer that there was nothing.
+          // suite no longer waits for the answer that there was nothing.
           const server = yield* start({ repositories, directly, prefix: "/v1/stream", longPollTimeout: "4 seconds" })
           const token = yield* server.token("suite")
           config.baseUrl = server.url

@@ -99,8 +99,8 @@ export const start = Effect.fnUntraced(function*(
     Layer.provideMerge(services),
     Layer.provideMerge(
       // The protocol's suite asserts every byte of a large body one by one. A busy machine takes more than six seconds for that,
-      // in which client and server, which share a process, stand still. By default such a server then ends the connection that
-      // the client's next request is on.
+      // in which client and server, which share a process, stand still. With Node's 5 seconds the server then ends the
+      // connection that the client's next request is on.
       NodeHttpServer.layer(() => Http.createServer({ keepAliveTimeout: 60_000 }), {
         host: "127.0.0.1",
         port: 0,

@@ -136,17 +136,13 @@ export const make = (steps: Steps) => {
     let behind = starts > 1
     // The questions of which the program knows the answer.
     const answered = new Set<string>()
-    // The steps in the middle of which the run is put aside.
-    let openSteps = 0
+    // Whether the run was put aside in the middle of a step.
+    let isCut = false
     const step: Activation["step"] = (effect, isWaiting) =>
-      Effect.suspend(() => {
-        openSteps++
-        return Effect.onExit(effect, (exit) =>
-          Effect.sync(() => {
-            const isCut = isPutAside() && Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause) && !isWaiting()
-            if (!isCut) openSteps--
-          }))
-      })
+      Effect.onExit(effect, (exit) =>
+        Effect.sync(() => {
+          isCut ||= isPutAside() && Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause) && !isWaiting()
+        }))
     const activation = (row: RunRow): Activation => ({
       run: toRun(row),
       request: JSON.parse(workflow),
@@ -182,7 +178,7 @@ export const make = (steps: Steps) => {
         yield* Metrics.runsExecuting(-1, {})
         if (yield* Deferred.isDone(lost)) return yield* Deferred.await(lost)
         if (Exit.isFailure(exit) && (isPutAside() || Cause.hasInterrupts(exit.cause))) {
-          if (isPutAside() && openSteps === 0) yield* Effect.ignore(steps.rest(row, answered.size))
+          if (isPutAside() && !isCut) yield* Effect.ignore(steps.rest(row, answered.size))
           return yield* Effect.failCause(Cause.fromReasons<never>(exit.cause.reasons.filter(Cause.isInterruptReason)))
         }
         if (Exit.isFailure(exit)) yield* Effect.logError(`The program of run ${runId} failed`, exit.cause)
