@@ -626,9 +626,9 @@ describe("following a run", () => {
       const direct = yield* connect(server.url, having(token))
       const run = yield* direct.runs.start(yield* direct.runs.intent({ threadId: "thread", input: 1 }))
       const wire = yield* network(server.port)
-      const { runs } = yield* connect(wire.url, having(token), { ...impatient, heartbeatInterval: "1 second" })
+      const { runs } = yield* connect(wire.url, having(token), { ...impatient, heartbeatInterval: "2 seconds" })
       const reader = yield* Effect.forkChild(collect(runs.follow(run)))
-      yield* Effect.sleep("2500 millis")
+      yield* Effect.sleep("5 seconds")
       yield* open
       const { events } = yield* Fiber.join(reader)
       assert.deepStrictEqual(dataOf(events), [1, 2, "succeeded"])

@@ -124,7 +124,7 @@ describe("PgDatabase", () => {
       const other = Context.get(yield* Layer.build(PgDatabase.layer({ url: url(port) })), SqlClient.SqlClient)
       const silent = Context.get(
         yield* Layer.build(PgDatabase.layer({ url: url(Number(new URL(path.url).port)) })).pipe(
-          Effect.provideService(Transactions.Deadline, Duration.millis(500))
+          Effect.provideService(Transactions.Deadline, Duration.seconds(2))
         ),
         SqlClient.SqlClient
       )
@@ -140,10 +140,10 @@ describe("PgDatabase", () => {
       yield* eventually(running, (count) => count === 0)
 
       const brief = yield* Layer.build(PgDatabase.layer({ url: url(port) })).pipe(
-        Effect.provideService(Transactions.Deadline, Duration.millis(50))
+        Effect.provideService(Transactions.Deadline, Duration.millis(250))
       )
       const service = `slow_${randomUUID().replaceAll("-", "")}`
-      const migrations = { "1_slow": SqlClient.SqlClient.use((sql) => Effect.asVoid(sql`SELECT pg_sleep(0.3)`)) }
+      const migrations = { "1_slow": SqlClient.SqlClient.use((sql) => Effect.asVoid(sql`SELECT pg_sleep(0.7)`)) }
       const migrated = yield* Migrations.run({ service, migrations }).pipe(Effect.provideContext(brief))
       assert.deepStrictEqual(migrated, [[1, "slow"]])
       yield* other.unsafe(`DROP TABLE sallyport_${service}_migrations`)
@@ -153,7 +153,7 @@ describe("PgDatabase", () => {
     Effect.gen(function*() {
       const path = yield* network({ url: `http://127.0.0.1:${port}` })
       const table = `held_${randomUUID().replaceAll("-", "")}`
-      const options = encodeURIComponent("-c idle_in_transaction_session_timeout=300ms")
+      const options = encodeURIComponent("-c idle_in_transaction_session_timeout=3s")
       const silent = yield* Layer.build(
         PgDatabase.layer({ url: url(Number(new URL(path.url).port), `?options=${options}`) })
       )

@@ -27,7 +27,7 @@ const processOf = (
     Layer.provideMerge(ClusterWorkflowEngine.layer),
     Layer.provide(SingleRunner.layer({ shardingConfig, runnerStorage: "memory" })),
     Layer.provideMerge(
-      RunEventLog.layerWith({ heartbeatInterval: "50 millis", lease: "200 millis", maxTakeOvers: 2 }).pipe(
+      RunEventLog.layerWith({ heartbeatInterval: "200 millis", lease: "1 second", maxTakeOvers: 2 }).pipe(
         Layer.provide(SqlRunEventRepository.layer)
       )
     ),
