@@ -91,7 +91,8 @@ describe.concurrent("a workflow whose process goes each time", () => {
             // The thread is free, and the engine has no more to do with the run.
             const next = yield* RunWorkflow.start({ ...request, idempotencyKey: "next" })
             yield* Stream.runDrain(yield* log.events({ runId: next.run.runId }))
-            yield* Effect.sleep("500 millis")
+            // Longer than two of its leases.
+            yield* Effect.sleep("2500 millis")
           }).pipe(Effect.provide(processOf(shared, program)))
           assert.deepStrictEqual(executed, [
             "first",
